@@ -1,0 +1,1 @@
+"""Training identity adapters from finished shards; may import `shards.sample`, `shards.read`, `shards.index` only."""
