@@ -1,0 +1,1 @@
+"""Finding and fetching photos of named people: the first package of the flow; it imports no other."""

@@ -1,0 +1,31 @@
+"""`python -m crawl CONFIG.yaml`: only find and store photos."""
+
+from __future__ import annotations
+
+import sys
+
+from crawl.collect import CrawlStage
+from crawl.command import load_run, run_here
+from crawl.config import CrawlRun
+from crawl.errors import exit_with_one_line
+from crawl.output import Output
+from crawl.tables import Tables
+
+
+def main() -> int:
+    """Crawl, then say how many photos there are and what was refused."""
+    run = load_run("python -m crawl", "Find and store photos of the people in a run file.", CrawlRun)
+    output = Output(run.output)
+    stage = CrawlStage(run, output)
+    run_here([stage], run.shards.buckets, output, sum(stage.size(b) for b in range(run.shards.buckets)))
+    outcomes = [r for b in range(run.shards.buckets) for r in Tables(output).rejections("crawl", b).values()]
+    failed = [r.reason for r in outcomes if r is not None]
+    reasons = ", ".join(f"{failed.count(r)} {r}" for r in sorted(set(failed)))
+    print(
+        f"{len(outcomes)} found, {len(outcomes) - len(failed)} stored{' ; ' + reasons if reasons else ''}: {run.output}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_with_one_line(main))

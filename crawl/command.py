@@ -1,0 +1,86 @@
+"""What every command shares: `CONFIG.yaml [key=value …]`, progress bars, stages run in this process.
+
+Knows nothing of what the stages do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from crawl.config import Run, load
+from crawl.output import Output
+from crawl.stage import Stage, pending, run_pending
+from crawl.tables import Tables
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the run file; docs/configuration.md lists every key")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="for example filter.min_side_px=256")
+
+
+def load_run(prog: str, description: str, model: type[Run], arguments: Sequence[str] | None = None) -> Run:
+    """Parse `CONFIG.yaml [key=value …]` and load it as `model`."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    add_config_arguments(parser)
+    parsed = parser.parse_args(arguments)
+    return load(model, parsed.config, parsed.overrides)
+
+
+class _Speed(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} photos/s" if speed else "")
+
+
+class Bars:
+    """One bar a stage: photos done, photos/s, time left. Drawn on stderr, and only on a terminal."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Speed(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._tasks = {}  # type: ignore[var-annotated]
+
+    def expect(self, stage: str, photos: int) -> None:
+        """Set or correct how many photos a stage will see."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=photos)
+        else:
+            self._progress.update(self._tasks[stage], total=photos)
+
+    def tick(self, stage: str, photos: int) -> None:
+        if stage not in self._tasks:
+            self.expect(stage, 0)
+        self._progress.update(self._tasks[stage], advance=photos)
+
+    def __enter__(self) -> Bars:
+        if self._progress.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+
+def run_here(stages: Sequence[Stage], buckets: int, output: Output, photos: int) -> None:
+    """Run stages over all buckets, one after another, in this process."""
+    tables = Tables(output)
+    with Bars() as bars:
+        for stage in stages:
+            bars.expect(stage.name, photos)
+        for bucket in pending(stages, range(buckets), tables):
+            run_pending(stages, bucket, tables, bars.tick)

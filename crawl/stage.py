@@ -1,0 +1,49 @@
+"""What a step of the build is: a named, pure function of one identity bucket's inputs.
+
+The same steps run one after another in `python -m crawl|filter|caption` and side by side on Ray in
+`python -m shards build`; the steps themselves know of neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from crawl.tables import Tables
+
+Tick = Callable[[str, int], None]
+"""Told (stage name, photos done since the last call)."""
+
+
+class Stage(Protocol):
+    """One step over buckets. Its output is `tables/NAME/BUCKET.parquet`, written whole or not at all."""
+
+    name: str
+
+    def fingerprint(self, bucket: int) -> str:
+        """Hash of all that the bucket's output depends on: version, settings, the upstream table's fingerprint."""
+        ...
+
+    def run(self, bucket: int, fingerprint: str, tick: Tick) -> None:
+        """Make the bucket's table, stamped with `fingerprint`."""
+        ...
+
+
+def run_pending(stages: Iterable[Stage], bucket: int, tables: Tables, tick: Tick) -> list[str]:
+    """Run, in order, the steps of this bucket that are not done or no longer true; returns their names."""
+    done = []
+    for stage in stages:
+        fingerprint = stage.fingerprint(bucket)
+        if tables.fingerprint(stage.name, bucket) != fingerprint:
+            stage.run(bucket, fingerprint, tick)
+            done.append(stage.name)
+    return done
+
+
+def pending(stages: Sequence[Stage], buckets: Iterable[int], tables: Tables) -> list[int]:
+    """The buckets in which at least one of these steps has work to do."""
+    return [
+        bucket
+        for bucket in buckets
+        if any(tables.fingerprint(stage.name, bucket) != stage.fingerprint(bucket) for stage in stages)
+    ]
