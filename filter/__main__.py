@@ -1,0 +1,37 @@
+"""`python -m filter CONFIG.yaml`: scan, verify and crop what is crawled, in this process."""
+
+from __future__ import annotations
+
+import sys
+
+from crawl.command import load_run, run_here
+from crawl.errors import InputError, exit_with_one_line
+from crawl.output import Output
+from crawl.tables import Tables
+from filter.config import FilterRun
+from filter.cut import CropStage
+from filter.decide import VerifyStage
+from filter.doubles import find_doubles
+from filter.models import licences
+from filter.scan import ScanStage
+
+
+def main() -> int:
+    """Filter, then say how many portraits there are."""
+    run = load_run("python -m filter", "Filter what is crawled: faces, identity, crops.", FilterRun)
+    output = Output(run.output)
+    tables, buckets = Tables(output), run.shards.buckets
+    photos = sum(tables.count("crawl", b) for b in range(buckets))
+    if photos == 0:
+        raise InputError(f"{run.output}: nothing is crawled yet: run python -m crawl first")
+    for line in licences(run.filter):
+        print(line, file=sys.stderr)
+    run_here([ScanStage(run, output), VerifyStage(run, output)], buckets, output, photos)
+    run_here([CropStage(run, output, find_doubles(run, output))], buckets, output, photos)
+    portraits = sum(r is None for b in range(buckets) for r in tables.rejections("crop", b).values())
+    print(f"{photos} photos, {portraits} portraits: {run.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_with_one_line(main))

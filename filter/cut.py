@@ -1,0 +1,117 @@
+"""The crop stage: verified photos become Portraits, with both crops encoded.
+
+Photos of a name that was set aside as another name's double (`names`) end here. Published bytes are
+always our own encoding of pixels: no metadata of the original survives.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+
+import PIL
+from PIL import Image as PILImage
+
+from crawl.decode import decode
+from crawl.output import Output
+from crawl.photo import Rejection, bucket_of
+from crawl.stage import Tick
+from crawl.store import Store
+from crawl.tables import Entry, Tables, fingerprint
+from filter.config import FilterConfig, FilterRun
+from filter.crop import Square, box_into_crop, face_square, into_crop, training_square
+from filter.decide import Verified
+from filter.doubles import same_person_cosine
+from filter.faces import Image
+from filter.models import model_names
+from filter.names import Finding
+from filter.portrait import Portrait
+from filter.scan import Scanned
+
+VERSION = 1
+UPSTREAM = ("scan", "verify")
+NO_KEYPOINTS = "no pose model is configured"
+
+
+class CropStage:
+    """`tables/crop`: Entry[Portrait] for every verified photo."""
+
+    name = "crop"
+
+    def __init__(self, run: FilterRun, output: Output, set_aside: Mapping[str, Finding]) -> None:
+        self._config = run.filter
+        self._buckets = run.shards.buckets
+        self._tables = Tables(output)
+        self._store = Store(output)
+        self._set_aside = set_aside
+
+    def fingerprint(self, bucket: int) -> str:
+        config = self._config
+        settings = [config.framing, config.min_face_share, config.size_px, config.face_size_px, config.jpeg_quality]
+        aside = sorted((i, f.same_as) for i, f in self._set_aside.items() if bucket_of(i, self._buckets) == bucket)
+        upstream = [self._tables.fingerprint(stage, bucket) for stage in UPSTREAM]
+        return fingerprint(self.name, VERSION, settings, config.verify.rule, PIL.__version__, aside, upstream)
+
+    def run(self, bucket: int, fingerprint: str, tick: Tick) -> None:
+        self._tables.write(self.name, bucket, Portrait, self._cut(bucket, tick), fingerprint)
+
+    def _cut(self, bucket: int, tick: Tick) -> Iterator[Entry[Portrait]]:
+        verified = {e.key: e.row for e in self._tables.read("verify", bucket, Verified) if e.row is not None}
+        for entry in self._tables.read("scan", bucket, Scanned):
+            if entry.row is not None and entry.key in verified:
+                yield self._portrait(entry.row, verified[entry.key])
+                tick(self.name, 1)
+
+    def _portrait(self, scanned: Scanned, verified: Verified) -> Entry[Portrait]:
+        photo = scanned.photo
+        aside = self._set_aside.get(photo.identity)
+        if aside is not None:
+            reason = Rejection(
+                "names", "same_as_other_name", aside.cosine, same_person_cosine(self._config), aside.same_as
+            )
+            return Entry(photo.key, None, reason)
+        image = decode(self._store.read(photo))
+        if isinstance(image, Rejection):
+            return Entry(photo.key, None, image)
+        return Entry(photo.key, cut(image, scanned, verified, self._config))
+
+
+def cut(image: Image, scanned: Scanned, verified: Verified, config: FilterConfig) -> Portrait:
+    """Both crops of a verified photo, and every coordinate in the crop's own pixels."""
+    face = scanned.faces[verified.face_index]
+    height, width = image.shape[:2]
+    square = training_square(height, width, face.box_xyxy_px, config.framing, config.min_face_share)
+    reference = face_square(height, width, face.box_xyxy_px)
+    return Portrait(
+        key=scanned.photo.key,
+        identity=scanned.photo.identity,
+        photo=scanned.photo,
+        height_px=height,
+        width_px=width,
+        crop_xyxy_px=square,
+        size_px=config.size_px,
+        face_xyxy_px=box_into_crop(face.box_xyxy_px, square, config.size_px),
+        landmarks_px=into_crop(face.landmarks_px, square, config.size_px),
+        face_score=face.score,
+        faces_in_photo=scanned.faces_in_photo,
+        identity_score=verified.score,
+        identity_rule=config.verify.rule,
+        sharpness=scanned.measures.sharpness,
+        colourfulness=scanned.measures.colourfulness,
+        keypoints=None,
+        keypoint_scores=None,
+        keypoints_reason=NO_KEYPOINTS,
+        models=model_names(config),
+        image_jpeg=encode(image, square, config.size_px, config.jpeg_quality),
+        face_jpeg=encode(image, reference, config.face_size_px, config.jpeg_quality),
+    )
+
+
+def encode(image: Image, square: Square, size_px: int, quality: int) -> bytes:
+    """Cut, resize (Lanczos) and encode as baseline JPEG without metadata."""
+    left, top, right, bottom = square
+    pixels = PILImage.fromarray(image[top:bottom, left:right])
+    resized = pixels.resize((size_px, size_px), PILImage.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    resized.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

@@ -1,0 +1,217 @@
+"""Face detectors and embedders: the one table of names, weights, licences and calibrated thresholds.
+
+Chooses and loads; a back-end's libraries are imported only when it is chosen.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from filter.config import FilterConfig
+from filter.faces import FaceDetector, FaceEmbedder
+from filter.weights import ModelSpec as ModelSpec
+from filter.weights import cache_folder, sha256_of, weights_path
+
+PUBLIC_DOMAIN = "public domain (CC0-1.0)"
+DLIB_MODELS = "github.com/davisking/dlib-models, in the package face_recognition_models"
+
+DLIB_LANDMARKS_68 = ModelSpec(
+    name="dlib-68-landmarks",
+    file="shape_predictor_68_face_landmarks.dat",
+    sha256="fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
+    num_bytes=99_693_937,
+    licence=f"{PUBLIC_DOMAIN}; trained on iBUG 300-W, whose photos exclude commercial use",
+    input_size="any",
+    source=DLIB_MODELS,
+    package="face_recognition_models",
+)
+DLIB_LANDMARKS_5 = ModelSpec(
+    name="dlib-5-landmarks",
+    file="shape_predictor_5_face_landmarks.dat",
+    sha256="c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+    num_bytes=9_150_489,
+    licence=PUBLIC_DOMAIN,
+    input_size="any",
+    source=DLIB_MODELS,
+    package="face_recognition_models",
+)
+DLIB_RESNET = ModelSpec(
+    name="dlib-resnet-v1",
+    file="dlib_face_recognition_resnet_model_v1.dat",
+    sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    num_bytes=22_466_066,
+    licence=PUBLIC_DOMAIN,
+    input_size="150x150",
+    source=DLIB_MODELS,
+    package="face_recognition_models",
+)
+RETINAFACE_MOBILENET = ModelSpec(
+    name="retinaface-mnet025",
+    file="retinaface_mnet025_320.onnx",
+    sha256="1061ac88e7c833cf058c3e8eb50367dc5e3daadcc14967b5dede8ac4409b86fa",
+    num_bytes=1_715_779,
+    licence="MIT",
+    input_size="320x320",
+    source="github.com/rit5k0005296-star/SmartStorage-RV1126B",
+    url="https://raw.githubusercontent.com/rit5k0005296-star/SmartStorage-RV1126B/"
+    "883c3907cc99f1498734fa19af9c629e43e46dfe/models/RetinaFace_mobile320.onnx",
+)
+MOBILEFACENET = ModelSpec(
+    name="mobilefacenet-arcface",
+    file="mobilefacenet_arcface.onnx",
+    sha256="b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
+    num_bytes=3_998_070,
+    licence="Apache-2.0",
+    input_size="112x112",
+    source="github.com/foamliu/MobileFaceNet",
+    url="https://raw.githubusercontent.com/foamliu/MobileFaceNet/"
+    "a6cc9032a659b615f477833e1a70b5e7931bcccc/weights/MobileFaceNet.onnx",
+)
+INSIGHTFACE_LICENCE = "non-commercial research only (github.com/deepinsight/insightface)"
+RETINA_FACE_LICENCE = (
+    "package MIT (github.com/serengil/retinaface); its weights were converted from insightface's RetinaFace-R50, "
+    "which insightface gives for non-commercial research only"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """What is known of a detector."""
+
+    weights: tuple[ModelSpec, ...]
+    """Empty: files of the user's own that are not pinned."""
+    min_score: float
+    """Default of `filter.min_face_score`."""
+    score: str
+    """What the score is."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderSpec:
+    """What is known of an embedder; thresholds are cosines, calibrated on real photos (benchmarks/faces.py)."""
+
+    weights: tuple[ModelSpec, ...]
+    """Empty: files of the user's own that are not pinned."""
+    dimensions: int
+    threshold: float
+    """Least cosine of a photo to its identity's centre."""
+    pair_threshold: float
+    """Least cosine of two photos of one person: about one false pair in a thousand."""
+    same_person_cosine: float
+    """Two identities whose centres are closer are one person."""
+
+
+DETECTORS: dict[str, DetectorSpec] = {
+    "embedded": DetectorSpec((DLIB_LANDMARKS_68,), min_score=0.3, score="SVM margin, clear faces 0.4–3"),
+    "open": DetectorSpec((RETINAFACE_MOBILENET,), min_score=0.6, score="probability, 0–1"),
+    "insightface": DetectorSpec((), min_score=0.5, score="probability, 0–1"),
+    "retina-face": DetectorSpec((), min_score=0.9, score="probability, 0–1"),
+}
+EMBEDDERS: dict[str, EmbedderSpec] = {
+    "embedded": EmbedderSpec(
+        (DLIB_LANDMARKS_5, DLIB_RESNET), 129, threshold=0.965, pair_threshold=0.957, same_person_cosine=0.985
+    ),
+    "open": EmbedderSpec((MOBILEFACENET,), 128, threshold=0.40, pair_threshold=0.35, same_person_cosine=0.70),
+    "insightface": EmbedderSpec((), 512, threshold=0.35, pair_threshold=0.28, same_person_cosine=0.70),
+}
+
+
+def load_detector(config: FilterConfig) -> FaceDetector:
+    """The configured detector, ready to use. Raises InputError for missing packages and weights."""
+    match config.models:
+        case "embedded":
+            from filter.backends.embedded import HogDetector
+
+            return HogDetector(weights_path(DLIB_LANDMARKS_68))
+        case "open":
+            from filter.backends.open import RetinaFaceMobileNet
+
+            return RetinaFaceMobileNet(weights_path(RETINAFACE_MOBILENET))
+        case "insightface":
+            from filter.backends.insightface import Scrfd
+
+            return Scrfd(_pack_files(config)[0])
+        case "retina-face":
+            from filter.backends.retinaface import RetinaFaceResNet50
+
+            return RetinaFaceResNet50(_retina_face_file())
+
+
+def load_embedder(config: FilterConfig) -> FaceEmbedder:
+    """The configured embedder, ready to use. Raises InputError for missing packages and weights."""
+    match config.embedder_name:
+        case "open":
+            from filter.backends.open import MobileFaceNetEmbedder
+
+            return MobileFaceNetEmbedder(weights_path(MOBILEFACENET))
+        case "insightface":
+            from filter.backends.insightface import ArcFace
+
+            return ArcFace(_pack_files(config)[1])
+        case _:
+            from filter.backends.embedded import ResNetEmbedder
+
+            return ResNetEmbedder(weights_path(DLIB_LANDMARKS_5), weights_path(DLIB_RESNET))
+
+
+def min_face_score(config: FilterConfig) -> float:
+    """The configured least detector score, or the detector's own."""
+    return DETECTORS[config.models].min_score if config.min_face_score is None else config.min_face_score
+
+
+def embedder_spec(config: FilterConfig) -> EmbedderSpec:
+    """What is known of the configured embedder."""
+    return EMBEDDERS[config.embedder_name]
+
+
+def model_names(config: FilterConfig) -> tuple[str, ...]:
+    """Name and version of every model in use, as recorded in each row; a change in any changes the names.
+
+    Raises InputError when a file of the user's own is missing.
+    """
+    names = [spec.version for spec in _pinned(config)]
+    if config.models == "embedded":
+        names.insert(0, f"dlib-hog@{importlib.metadata.version('dlib-bin')}")
+    if config.models == "retina-face":
+        names.insert(0, _own_version("retina-face", _retina_face_file()))
+    if "insightface" in (config.models, config.embedder_name):
+        detector, recogniser = _pack_files(config)
+        used = [
+            path for path, by in ((detector, config.models), (recogniser, config.embedder_name)) if by == "insightface"
+        ]
+        names += [_own_version(f"insightface-{config.insightface_pack}", path) for path in used]
+    return tuple(names)
+
+
+def licences(config: FilterConfig) -> list[str]:
+    """One line a model in use, to be printed once at start."""
+    lines = [f"{spec.name}: {spec.licence} ({spec.source})" for spec in _pinned(config)]
+    if config.models == "retina-face":
+        lines.insert(0, f"retina-face: {RETINA_FACE_LICENCE}")
+    if "insightface" in (config.models, config.embedder_name):
+        pack, accepted = config.insightface_pack, config.accept_licence
+        lines.append(f"insightface pack {pack}: {INSIGHTFACE_LICENCE}; accepted in the config as: {accepted}")
+    return lines
+
+
+def _pinned(config: FilterConfig) -> tuple[ModelSpec, ...]:
+    return DETECTORS[config.models].weights + EMBEDDERS[config.embedder_name].weights
+
+
+def _own_version(name: str, path: Path) -> str:
+    return f"{name}/{path.name}@{sha256_of(path)[:8]}"
+
+
+def _pack_files(config: FilterConfig) -> tuple[Path, Path]:
+    from filter.backends.insightface import find_pack
+
+    return find_pack(config.insightface_pack, cache_folder(), Path("~/.insightface").expanduser())
+
+
+def _retina_face_file() -> Path:
+    from filter.backends.retinaface import find_weights
+
+    return find_weights(cache_folder(), Path(os.environ.get("DEEPFACE_HOME") or Path.home()))

@@ -1,0 +1,67 @@
+"""The cross-name check: two names whose photos show one person.
+
+Compares the centres of verified identities; knows no photos. All pairs are compared, in blocks of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from filter.rules.group import least_cosine_of_centres
+
+_BLOCK = 512
+
+
+class Centred(Protocol):
+    """What the check needs of an identity's finding."""
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def kept(self) -> int: ...
+
+    @property
+    def centre(self) -> npt.NDArray[np.float32] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One identity shows the same person as a larger one."""
+
+    identity: str
+    same_as: str
+    """The one that stays: the nearest in centre of those that do."""
+    cosine: float
+
+
+def same_person(findings: Sequence[Centred], same_person_cosine: float) -> list[Finding]:
+    """Identities to set aside, by identity key. Identities without a centre take no part.
+
+    `same_person_cosine` is for centres of many photos; those of few are asked for a little less.
+    The one with fewer kept photos is set aside, of equals the one with the higher key; what is set aside sets
+    nobody aside in turn, so that of every person one name stays.
+    """
+    ordered = sorted((f for f in findings if f.centre is not None), key=lambda f: (-f.kept, f.identity))
+    if not ordered:
+        return []
+    centres = np.stack([f.centre for f in ordered if f.centre is not None]).astype(np.float32)
+    kept = np.array([f.kept for f in ordered])
+    stays = np.ones(len(ordered), dtype=bool)
+    found: list[Finding] = []
+    for start in range(0, len(ordered), _BLOCK):
+        near = centres[start : start + _BLOCK] @ centres[: start + _BLOCK].T
+        for offset, cosines in enumerate(near):
+            own = start + offset
+            least = least_cosine_of_centres(same_person_cosine, kept[own], kept[:own])
+            larger = np.flatnonzero(stays[:own] & (cosines[:own] >= least))
+            if len(larger):
+                stays[own] = False
+                best = int(larger[np.argmax(cosines[larger])])
+                found.append(Finding(ordered[own].identity, ordered[best].identity, round(float(cosines[best]), 6)))
+    return sorted(found, key=lambda f: f.identity)

@@ -1,0 +1,101 @@
+"""Measures of the whole photo, and the thresholds on them.
+
+Sharpness and hashes are taken on a copy reduced to 512 px, so that they mean the same at every
+resolution. Knows nothing of faces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+
+from crawl.photo import Rejection
+from filter.config import FilterConfig
+from filter.faces import Image
+
+STAGE = "resolution"
+_MEASURED_AT_PX = 512
+_HASH_ROWS, _HASH_COLUMNS = 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What can be said of a photo without looking for faces."""
+
+    height_px: int
+    width_px: int
+    sharpness: float
+    """Variance of the 4-neighbour Laplacian of the grey photo (0–255) at 512 px on its long side."""
+    colourfulness: float
+    """Mean over pixels of max(R, G, B) − min(R, G, B), 0–1; 0 for a grey-scale photo."""
+    pixel_hash: str
+    """Of the decoded pixels and their shape: equal for one picture in two lossless files."""
+    dhash: int
+    """64-bit difference hash: 8 rows of 8 comparisons of neighbouring columns."""
+    mirrored_dhash: int
+    """The difference hash of the mirrored photo."""
+
+
+def measure(image: Image) -> Measures:
+    """Measure an upright photo (height × width × 3, uint8)."""
+    height, width = image.shape[:2]
+    small = _reduced(image)
+    grey = small.convert("L")
+    grid = np.asarray(grey.resize((_HASH_COLUMNS, _HASH_ROWS), PILImage.Resampling.BOX), dtype=np.int16)
+    rgb = np.asarray(small)
+    spread = rgb.max(axis=2).astype(np.float32) - rgb.min(axis=2)
+    return Measures(
+        height_px=height,
+        width_px=width,
+        sharpness=float(_laplacian(np.asarray(grey, dtype=np.float32)).var()),
+        colourfulness=float(spread.mean() / 255),
+        pixel_hash=_pixel_hash(image),
+        dhash=_bits(grid[:, 1:] > grid[:, :-1]),
+        mirrored_dhash=_bits(grid[:, -2::-1] > grid[:, :0:-1]),
+    )
+
+
+def check_resolution(measures: Measures, config: FilterConfig) -> Rejection | None:
+    """The first threshold that the photo misses, None when it misses none."""
+    short, long = sorted((measures.height_px, measures.width_px))
+    floors: list[tuple[str, float, float | None]] = [
+        ("short_side", short, config.min_side_px),
+        ("megapixels", short * long / 1e6, config.min_megapixels),
+        ("blurred", measures.sharpness, config.min_sharpness),
+        ("grey_scale", measures.colourfulness, config.min_colourfulness),
+    ]
+    for reason, value, least in floors:
+        if least is not None and value < least:
+            return Rejection(STAGE, reason, float(value), float(least))
+    if config.max_aspect_ratio is not None and long / short > config.max_aspect_ratio:
+        return Rejection(STAGE, "aspect_ratio", long / short, config.max_aspect_ratio)
+    return None
+
+
+def _pixel_hash(image: Image) -> str:
+    digest = hashlib.sha256(b"%d " % image.shape[1])
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()[:32]
+
+
+def _reduced(image: Image) -> PILImage.Image:
+    height, width = image.shape[:2]
+    scale = min(1.0, _MEASURED_AT_PX / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return PILImage.fromarray(image).resize(size, PILImage.Resampling.BOX, reducing_gap=2.0)
+
+
+def _laplacian(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    if min(grey.shape) < 3:
+        return np.zeros((1, 1), dtype=np.float32)
+    centre = grey[1:-1, 1:-1]
+    edges: npt.NDArray[np.float32] = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * centre
+    return edges
+
+
+def _bits(comparisons: npt.NDArray[np.bool_]) -> int:
+    return int.from_bytes(np.packbits(comparisons).tobytes(), "big", signed=True)

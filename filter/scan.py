@@ -1,0 +1,168 @@
+"""The scan stage: decode each photo once, measure it, set duplicates aside, find and embed its faces.
+
+One identity at a time, its largest photo first, so that of duplicates the largest is kept and no model
+runs on the others. A photo that kills its process costs one row: see `isolate`. Whose faces they are
+is decided later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from crawl.decode import decode
+from crawl.output import Output
+from crawl.photo import Photo, Rejection
+from crawl.stage import Tick
+from crawl.store import Store
+from crawl.tables import Entry, Tables, fingerprint
+from filter.config import FilterConfig, FilterRun
+from filter.duplicates import Seen
+from filter.faces import Face, FaceDetector, FaceEmbedder, Image
+from filter.isolate import Journal, OneAtATime
+from filter.models import DETECTORS, load_detector, load_embedder, model_names
+from filter.resolution import Measures, check_resolution, measure
+
+VERSION = 1
+FACES = "faces"
+UPSTREAM = "crawl"
+_SETTINGS = {
+    "models", "embedder", "insightface_pack", "min_side_px", "min_megapixels", "max_aspect_ratio", "min_sharpness",
+    "min_colourfulness", "near_duplicate_bits", "min_face_px", "min_face_score", "max_faces",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A photo with at least one face that counts; working data, never published."""
+
+    photo: Photo
+    measures: Measures
+    faces: tuple[Face, ...]
+    """The faces that count, best score first, each with its embedding."""
+    faces_in_photo: int
+    """All faces found, counting or not."""
+
+
+Outcome = Scanned | Rejection
+
+
+class Examiner:
+    """The models, loaded once per worker, and what they make of one photo."""
+
+    def __init__(self, config: FilterConfig) -> None:
+        self._config = config
+        self._detector: FaceDetector = load_detector(config)
+        self._embedder: FaceEmbedder = load_embedder(config)
+        self._min_score = DETECTORS[config.models].min_score if config.min_face_score is None else config.min_face_score
+
+    def look(self, content: bytes) -> tuple[Image, Measures] | Rejection:
+        """Decode and measure; Rejection for what is no photo or too small a one."""
+        image = decode(content)
+        if isinstance(image, Rejection):
+            return image
+        measures = measure(image)
+        return check_resolution(measures, self._config) or (image, measures)
+
+    def faces(self, photo: Photo, image: Image, measures: Measures) -> Outcome:
+        """Find the faces that count and embed them."""
+        found = self._detector.detect(image, self._config.min_face_px)
+        counting = self._counting(found)
+        if isinstance(counting, Rejection):
+            return counting
+        rows = self._embedder.embed(image, counting)
+        faces = tuple(dataclasses.replace(f, embedding=e) for f, e in zip(counting, rows, strict=True))
+        return Scanned(photo, measures, faces, len(found))
+
+    def _counting(self, found: list[Face]) -> list[Face] | Rejection:
+        least_px, most = self._config.min_face_px, self._config.max_faces
+        sure = [f for f in found if f.score >= self._min_score]
+        if not sure:
+            best = max((f.score for f in found), default=None)
+            return Rejection(FACES, "no_face", best, self._min_score)
+        if most is not None and len(sure) > most:
+            return Rejection(FACES, "too_many_faces", float(len(sure)), float(most))
+        large = [f for f in sure if f.side_px >= least_px]
+        if not large:
+            return Rejection(FACES, "face_too_small", max(f.side_px for f in sure), float(least_px))
+        return large
+
+
+def examine(
+    examiner: Examiner, photo: Photo, content: bytes, duplicate: Callable[[Measures], Rejection | None]
+) -> tuple[Measures | None, Outcome]:
+    """What is known of one photo. An exception in here is a row's fault, not the job's."""
+    try:
+        looked = examiner.look(content)
+        if isinstance(looked, Rejection):
+            return None, looked
+        image, measures = looked
+        return measures, duplicate(measures) or examiner.faces(photo, image, measures)
+    except (ValueError, RuntimeError, ArithmeticError, LookupError, OSError) as error:
+        return None, Rejection("scan", "error", detail=f"{type(error).__name__}: {error}")
+
+
+class ScanStage:
+    """`tables/scan`: Entry[Scanned] for every photo that the crawl has bytes of."""
+
+    name = "scan"
+
+    def __init__(self, run: FilterRun, output: Output) -> None:
+        self._config = run.filter
+        self._output = output
+        self._tables = Tables(output)
+        self._store = Store(output)
+        self._examiner: Examiner | None = None
+
+    def fingerprint(self, bucket: int) -> str:
+        settings = self._config.model_dump(include=_SETTINGS)
+        upstream = self._tables.fingerprint(UPSTREAM, bucket)
+        return fingerprint(self.name, VERSION, settings, model_names(self._config), upstream)
+
+    def run(self, bucket: int, fingerprint: str, tick: Tick) -> None:
+        photos = (e.row for e in self._tables.read(UPSTREAM, bucket, Photo) if e.row and not e.rejection)
+        with Journal(self._output, self.name, bucket) as journal:
+            if journal.somebody_died:
+                with OneAtATime(_start_examiner, _examine_alone, self._config) as alone:
+                    entries = self._scan(photos, tick, lambda p, seen: self._alone(alone, p, seen))
+                    self._tables.write(self.name, bucket, Scanned, entries, fingerprint)
+            else:
+                entries = self._scan(photos, tick, lambda p, seen: self._here(journal, p, seen))
+                self._tables.write(self.name, bucket, Scanned, entries, fingerprint)
+
+    def _scan(
+        self, photos: Iterable[Photo], tick: Tick, look: Callable[[Photo, Seen], Outcome]
+    ) -> Iterator[Entry[Scanned]]:
+        for _, group in itertools.groupby(photos, key=lambda p: p.identity):
+            seen = Seen(self._config.near_duplicate_bits)
+            entries: list[Entry[Scanned]] = []
+            for photo in sorted(group, key=lambda p: (-p.header_pixels, p.key)):
+                outcome = look(photo, seen)
+                rejected = isinstance(outcome, Rejection)
+                entries.append(Entry(photo.key, None if rejected else outcome, outcome if rejected else None))  # type: ignore[arg-type]
+                tick(self.name, 1)
+            yield from sorted(entries, key=lambda e: e.key)
+
+    def _here(self, journal: Journal, photo: Photo, seen: Seen) -> Outcome:
+        if self._examiner is None:
+            self._examiner = Examiner(self._config)
+        journal.hold(photo.key)
+        content = self._store.read(photo)
+        return examine(self._examiner, photo, content, lambda m: seen.check(photo.key, m))[1]
+
+    def _alone(self, alone: OneAtATime, photo: Photo, seen: Seen) -> Outcome:
+        result = alone.run(photo, self._store.read(photo))
+        if result is None:
+            return Rejection("scan", "crash")
+        measures, outcome = result
+        return (measures and seen.check(photo.key, measures)) or outcome
+
+
+def _start_examiner(config: FilterConfig) -> Examiner:
+    return Examiner(config)
+
+
+def _examine_alone(examiner: Examiner, photo: Photo, content: bytes) -> tuple[Measures | None, Outcome]:
+    return examine(examiner, photo, content, lambda measures: None)

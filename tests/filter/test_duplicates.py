@@ -1,0 +1,85 @@
+"""Of photos that show the same picture the first (largest) is kept, within one identity."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from filter.duplicates import Seen
+from filter.resolution import measure
+
+
+def picture(seed):
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+        (800, 600), Image.Resampling.BICUBIC
+    )
+
+
+def recompressed(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=30)
+    return Image.open(buffer)
+
+
+COPIES = {
+    "same pixels": lambda i: i,
+    "recompressed": recompressed,
+    "half size": lambda i: i.resize((400, 300)),
+    "mirrored": lambda i: i.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "brighter": lambda i: i.point(lambda v: min(255, v + 20)),
+    "edge cropped": lambda i: i.crop((6, 4, 794, 596)),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_is_a_duplicate_of_the_first(copy):
+    seen = Seen(6)
+    assert seen.check("original", measure(np.asarray(picture(1)))) is None
+    rejection = seen.check("copy", measure(np.asarray(COPIES[copy](picture(1)))))
+    assert (rejection.stage, rejection.reason, rejection.detail) == ("duplicates", "duplicate", "original")
+    assert rejection.value <= 6
+
+
+def test_other_pictures_are_no_duplicates():
+    seen = Seen(6)
+    assert [seen.check(str(s), measure(np.asarray(picture(s)))) for s in range(30)] == [None] * 30
+
+
+def test_zero_bits_still_finds_equal_hashes_only():
+    seen = Seen(0)
+    seen.check("a", measure(np.asarray(picture(1))))
+    assert seen.check("b", measure(np.asarray(picture(1)))).value == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=20))
+def test_a_second_pass_over_what_was_kept_rejects_nothing(seeds):
+    measures = [measure(np.asarray(picture(s).resize((80, 60)))) for s in seeds]
+    first, second = Seen(6), Seen(6)
+    kept = [m for n, m in enumerate(measures) if first.check(str(n), m) is None]
+    assert all(second.check(str(n), m) is None for n, m in enumerate(kept))
+
+
+def test_real_photos_that_are_marked_as_copies_are_found_and_no_other(shared):
+    rows = list(csv.DictReader((shared / "photos" / "identities.csv").read_text().splitlines()))
+    wrong, found, marked = [], 0, 0
+    for identity in sorted({r["identity"] for r in rows}):
+        mine = [r for r in rows if r["identity"] == identity]
+        images = {
+            r["file"]: np.asarray(Image.open(shared / "photos" / "identities" / r["file"]).convert("RGB")) for r in mine
+        }
+        seen = Seen(6)
+        for row in sorted(mine, key=lambda r: -images[r["file"]].size):
+            rejection = seen.check(row["file"], measure(images[row["file"]]))
+            marked += bool(row["near_dup_of"])
+            found += bool(rejection and row["near_dup_of"])
+            if rejection and not row["near_dup_of"] and not any(r["near_dup_of"] == row["file"] for r in mine):
+                wrong.append((row["file"], rejection.detail, rejection.value))
+    print(found, "of", marked, "marked copies found; wrong:", wrong)
+    assert wrong == []
+    assert found >= marked / 2

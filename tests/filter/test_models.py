@@ -1,0 +1,171 @@
+"""The table holds together, the config picks from it, and only what is picked is imported."""
+
+import itertools
+import re
+import subprocess
+import sys
+
+import pytest
+
+from crawl.errors import InputError
+from filter.config import FilterConfig
+from filter.models import (
+    DETECTORS,
+    EMBEDDERS,
+    embedder_spec,
+    licences,
+    load_detector,
+    load_embedder,
+    min_face_score,
+    model_names,
+)
+from filter.weights import weights_path
+
+ACCEPTED = "insightface-non-commercial"
+PINNED = {spec.name: spec for entry in (*DETECTORS.values(), *EMBEDDERS.values()) for spec in entry.weights}
+CONFIGS = [
+    FilterConfig(models=models, embedder=embedder, accept_licence=ACCEPTED)
+    for models, embedder in itertools.product(DETECTORS, (None, *EMBEDDERS))
+]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache and an empty home."""
+    monkeypatch.setenv("PERSONAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DEEPFACE_HOME", raising=False)
+    return tmp_path / "cache"
+
+
+def put(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / f"{name}.onnx").write_bytes(content)
+
+
+@pytest.mark.parametrize("spec", PINNED.values(), ids=PINNED)
+def test_pinned_weights_are_pinned_and_come_from_somewhere(spec):
+    assert re.fullmatch("[0-9a-f]{64}", spec.sha256)
+    assert spec.num_bytes > 0
+    assert spec.licence
+    assert (spec.url is None) != (spec.package is None)
+    if spec.url:
+        assert re.match(r"https://raw\.githubusercontent\.com/[\w.-]+/[\w.-]+/[0-9a-f]{40}/", spec.url)
+
+
+@pytest.mark.parametrize("spec", [s for s in PINNED.values() if s.package], ids=lambda s: s.name)
+def test_the_installed_packages_carry_the_pinned_files(spec):
+    assert weights_path(spec).stat().st_size == spec.num_bytes
+
+
+@pytest.mark.parametrize("spec", [s for s in PINNED.values() if s.url], ids=lambda s: s.name)
+def test_the_shared_files_are_the_pinned_ones(spec, shared_models, monkeypatch):
+    monkeypatch.setenv("PERSONAE_CACHE", str(shared_models))
+    assert weights_path(spec) == shared_models / spec.file
+
+
+@pytest.mark.parametrize("entry", EMBEDDERS.values(), ids=EMBEDDERS)
+def test_thresholds_are_cosines_in_order(entry):
+    assert -1 < entry.pair_threshold < entry.threshold < entry.same_person_cosine < 1
+
+
+def test_a_least_score_of_the_config_wins_even_zero():
+    assert min_face_score(FilterConfig(models="open")) == DETECTORS["open"].min_score > 0
+    assert min_face_score(FilterConfig(models="open", min_face_score=0.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("models", "embedder", "expected"),
+    [
+        ("embedded", None, "embedded"),
+        ("open", None, "open"),
+        ("retina-face", None, "embedded"),
+        ("retina-face", "open", "open"),
+        ("open", "insightface", "insightface"),
+    ],
+)
+def test_the_embedder_is_the_named_or_the_detectors_own(models, embedder, expected):
+    config = FilterConfig(models=models, embedder=embedder, accept_licence=ACCEPTED)
+    assert embedder_spec(config) is EMBEDDERS[expected]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.models}+{c.embedder}")
+def test_every_choice_prints_a_line_a_model(config):
+    lines = licences(config)
+    assert lines == list(dict.fromkeys(lines))
+    assert all("\n" not in line for line in lines)
+    assert len(lines) == len(DETECTORS[config.models].weights + embedder_spec(config).weights) + sum(
+        name in (config.models, config.embedder_name) for name in ("retina-face", "insightface")
+    )
+    uses_insightface = "insightface" in (config.models, config.embedder_name)
+    assert any("non-commercial" in line and ACCEPTED in line for line in lines) == uses_insightface
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.models}+{c.embedder}")
+def test_every_choice_has_its_own_names(config, cache):
+    put(cache / "buffalo_l", det_10g=b"d", w600k_r50=b"r")
+    put(cache, retinaface=b"f")
+    names = model_names(config)
+    assert names == model_names(config)
+    assert all(re.fullmatch(r"[\w./-]+@[\w.]+", name) for name in names)
+    others = [model_names(c) for c in CONFIGS if (c.models, c.embedder_name) != (config.models, config.embedder_name)]
+    assert names not in others
+
+
+def test_names_follow_the_content_of_files_that_are_not_pinned(cache):
+    config = FilterConfig(models="insightface", accept_licence=ACCEPTED)
+    put(cache / "buffalo_l", det_10g=b"d", w600k_r50=b"r")
+    before = model_names(config)
+    assert [name.partition("@")[0] for name in before] == [
+        "insightface-buffalo_l/det_10g.onnx",
+        "insightface-buffalo_l/w600k_r50.onnx",
+    ]
+    put(cache / "buffalo_l", w600k_r50=b"other")
+    after = model_names(config)
+    assert (before[0] == after[0], before[1] == after[1]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"models": "insightface"}, r"buffalo_l\.zip"),
+        ({"models": "insightface", "insightface_pack": "antelopev2"}, r"antelopev2\.zip"),
+        ({"models": "insightface", "insightface_pack": "mine"}, "unknown pack 'mine'"),
+        ({"models": "retina-face"}, r"releases/download/v1\.0/retinaface\.onnx"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(cache, settings, said):
+    config = FilterConfig(accept_licence=ACCEPTED, **settings)
+    calls = [load_detector, model_names] + [load_embedder] * (config.embedder_name == "insightface")
+    for call in calls:
+        with pytest.raises(InputError, match=said) as error:
+            call(config)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import filter.models", "dlib onnxruntime insightface retinaface cv2 torch sklearn PIL numpy.testing"),
+        (
+            "load_detector(FilterConfig()), load_embedder(FilterConfig())",
+            "onnxruntime insightface retinaface cv2 torch",
+        ),
+        (
+            "c = FilterConfig(models='open', embedder='embedded'); licences(c), model_names(c), load_embedder(c)",
+            "onnxruntime insightface retinaface cv2 torch",
+        ),
+    ],
+)
+def test_only_what_is_chosen_is_imported(code, absent):
+    """In a fresh process: a worker that uses dlib never loads onnxruntime, and so on."""
+    script = "\n".join([
+        "import sys",
+        "from filter.config import FilterConfig",
+        "from filter.models import licences, load_detector, load_embedder, model_names",
+        code,
+        f"print([name for name in {absent.split()!r} if name in sys.modules])",
+    ])  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

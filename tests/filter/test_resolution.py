@@ -1,0 +1,74 @@
+"""Measures of a photo mean what they say, at any resolution."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from filter.config import FilterConfig
+from filter.resolution import check_resolution, measure
+
+RNG = np.random.default_rng(7)
+TEXTURE = np.asarray(
+    Image.fromarray(RNG.integers(0, 256, (60, 90, 3), dtype=np.uint8)).resize((900, 600), Image.Resampling.BICUBIC)
+)
+
+
+def test_sharpness_falls_with_blur_and_holds_with_resolution():
+    picture = Image.fromarray(TEXTURE)
+    sharp = measure(TEXTURE).sharpness
+    blurred = measure(np.asarray(picture.filter(ImageFilter.GaussianBlur(6)))).sharpness
+    twice = measure(np.asarray(picture.resize((1800, 1200), Image.Resampling.BICUBIC))).sharpness
+    assert blurred < sharp / 3
+    assert twice == pytest.approx(sharp, rel=0.2)
+
+
+def test_colourfulness_is_zero_for_grey_and_one_for_pure_red():
+    red = np.zeros((600, 600, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    assert measure(red).colourfulness == pytest.approx(1)
+    assert measure(np.full((600, 600, 3), 90, dtype=np.uint8)).colourfulness == 0
+
+
+def test_hashes_see_through_size_and_mirroring_but_not_through_another_picture():
+    small = np.asarray(Image.fromarray(TEXTURE).resize((450, 300), Image.Resampling.LANCZOS))
+    one, two, mirrored = measure(TEXTURE), measure(small), measure(TEXTURE[:, ::-1])
+    other = measure(np.ascontiguousarray(TEXTURE[::-1]))
+
+    def differing(a, b):
+        return int(np.bitwise_count(np.int64(a) ^ np.int64(b)))
+
+    assert differing(one.dhash, two.dhash) <= 2
+    assert differing(one.dhash, mirrored.mirrored_dhash) <= 2
+    assert differing(one.dhash, mirrored.dhash) > 12
+    assert differing(one.dhash, other.dhash) > 12
+    assert one.pixel_hash != two.pixel_hash
+
+
+def test_the_pixel_hash_tells_apart_two_shapes_of_the_same_bytes():
+    assert measure(np.zeros((40, 90, 3), np.uint8)).pixel_hash != measure(np.zeros((90, 40, 3), np.uint8)).pixel_hash
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2000), (2000, 1), (2, 2)])
+def test_the_smallest_photos_are_measured_too(shape):
+    assert measure(np.full((*shape, 3), 3, dtype=np.uint8)).sharpness == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason", "value", "threshold"),
+    [
+        ({"min_side_px": 601}, "short_side", 600, 601),
+        ({"min_megapixels": 0.6}, "megapixels", 0.54, 0.6),
+        ({"max_aspect_ratio": 1.4}, "aspect_ratio", 1.5, 1.4),
+        ({"min_sharpness": 1e9}, "blurred", None, 1e9),
+        ({"min_colourfulness": 0.99}, "grey_scale", None, 0.99),
+    ],
+)
+def test_each_threshold_has_its_reason(settings, reason, value, threshold):
+    rejection = check_resolution(measure(TEXTURE), FilterConfig(**{"min_side_px": 600, **settings}))
+    assert (rejection.stage, rejection.reason, rejection.threshold) == ("resolution", reason, threshold)
+    if value is not None:
+        assert rejection.value == pytest.approx(value)
+
+
+def test_thresholds_are_reached_by_equality():
+    assert check_resolution(measure(TEXTURE), FilterConfig(min_side_px=600, max_aspect_ratio=1.5)) is None
