@@ -1,0 +1,1 @@
+"""Describing each kept crop in three parts (general, background, body): `Portrait` in, `Captioned` out."""
