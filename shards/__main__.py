@@ -1,0 +1,65 @@
+"""`python -m shards build|verify|info`: build a dataset, check one, say what is in one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from crawl.command import add_config_arguments
+from crawl.config import load
+from crawl.errors import exit_with_one_line
+from crawl.output import Output
+from shards.build import build
+from shards.config import BuildRun
+from shards.plan import WorkerError
+from shards.summary import print_info, print_summary
+from shards.verify import verify_dataset, verify_tar
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 only on full success."""
+    parsed = _parser().parse_args(arguments)
+    return int(parsed.command(parsed))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m shards", description="Build, check and describe datasets.")
+    commands = parser.add_subparsers(required=True, metavar="build|verify|info")
+    make = commands.add_parser("build", help="the whole pipeline: photos in, verified shards out")
+    add_config_arguments(make)
+    make.set_defaults(command=_build)
+    check = commands.add_parser("verify", help="check every promise of the format; lists what is wrong")
+    check.add_argument("dataset", help="a dataset folder or URL, or a single .tar")
+    check.set_defaults(command=_verify)
+    info = commands.add_parser("info", help="what is in a dataset: funnel, identities, shards")
+    info.add_argument("dataset", help="a dataset folder or URL")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _build(parsed: argparse.Namespace) -> int:
+    run = load(BuildRun, parsed.config, parsed.overrides)
+    try:
+        built = build(run)
+    except WorkerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print_summary(Output(run.output), built)
+    return 0
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    problems = verify_tar(parsed.dataset) if parsed.dataset.endswith(".tar") else verify_dataset(Output(parsed.dataset))
+    for problem in problems:
+        print(problem)
+    print(f"{parsed.dataset}: {len(problems)} problems" if problems else f"{parsed.dataset}: all promises hold")
+    return 1 if problems else 0
+
+
+def _info(parsed: argparse.Namespace) -> int:
+    print_info(Output(parsed.dataset))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_with_one_line(main))

@@ -1,0 +1,196 @@
+"""`python -m shards build`: the whole pipeline, from a run file to a finished dataset folder.
+
+The composition root: makes the stages, runs what is pending on Ray, then writes the files that speak of
+the whole dataset. Every step is stamped with what it was made from, so the same command finishes an
+interrupted build, redoes only what a change touches, and does nothing when nothing changed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import yaml
+
+from crawl.collect import CrawlStage
+from crawl.command import Bars
+from crawl.config import dump
+from crawl.errors import InputError
+from crawl.output import Output
+from crawl.stage import Stage, pending
+from crawl.tables import Tables, fingerprint
+from filter.doubles import find_doubles
+from filter.models import licences
+from shards.card import CARD, write_card
+from shards.config import BuildRun
+from shards.identities import FILE as IDENTITIES
+from shards.identities import Identity, read_identities, write_identities
+from shards.index import FORMAT, INDEX, write_index
+from shards.ledger import ledger_fingerprint, write_ledger
+from shards.pack import index_rows, shard_rows, shards_are_there
+from shards.plan import cluster, run_on_ray
+from shards.stages import first_half, second_half
+
+RESOLVED = "config.resolved.yaml"
+_WHOLE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build did."""
+
+    identities: list[Identity]
+    worked: bool
+    """False when everything was finished already."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def build(run: BuildRun) -> Built:
+    """Build, or finish building, the dataset of a run file.
+
+    Raises InputError for what a person can mend and OSError from the system (disk full), both with
+    nothing half-written: the same command goes on from there.
+    """
+    output = Output(run.output)
+    _check_paths(run, output)
+    CrawlStage(run, output)  # a wrong root is said before anything is made
+    with _only_one(output):
+        _check_format(output)
+        for line in licences(run.filter):
+            print(line, file=sys.stderr)
+        output.write(RESOLVED, f"format: {FORMAT}\n{dump(run)}".encode())
+        _remove_leftovers(output, run.shards.buckets)
+        return _run(run, output)
+
+
+def _run(run: BuildRun, output: Output) -> Built:
+    seconds: dict[str, float] = {}
+    tables, buckets = Tables(output), range(run.shards.buckets)
+    with Bars() as bars, _engine(run, output) as on_engine:
+        with _timed(seconds, "crawl, scan, verify"):
+            first = first_half(run, output)
+            waiting = pending(first, buckets, tables)
+            if waiting:
+                for stage in first:
+                    bars.expect(stage.name, sum(first[0].size(b) for b in waiting))  # type: ignore[attr-defined]
+                on_engine(functools.partial(first_half, run, output), waiting, bars)
+        with _timed(seconds, "crop, caption, shards"):
+            doubles = find_doubles(run, output)
+            second = second_half(run, output, doubles)
+            missing = [b for b in buckets if not shards_are_there(output, b)]
+            for bucket in missing:
+                output.remove(f"tables/shards/{bucket:05d}.parquet")
+            waiting_too = pending(second, buckets, tables)
+            if waiting_too:
+                for stage in second:
+                    bars.expect(stage.name, sum(_verified(tables, b) for b in waiting_too))
+                on_engine(functools.partial(second_half, run, output, doubles), waiting_too, bars)
+    with _timed(seconds, "ledger, index, card"):
+        stamp = fingerprint(_WHOLE_VERSION, [tables.fingerprint("shards", b) for b in buckets], sorted(doubles))
+        whole = all(output.exists(name) for name in (INDEX, IDENTITIES, CARD)) and ledger_fingerprint(output) == stamp
+        if not whole:
+            _write_whole(run, output, stamp)
+    return Built(read_identities(output), bool(waiting or waiting_too or not whole), seconds)
+
+
+def _write_whole(run: BuildRun, output: Output, stamp: str) -> None:
+    """The files that speak of the whole dataset; the ledger last, since its stamp says they are done."""
+    buckets = run.shards.buckets
+    write_index(output, buckets, shard_rows(output, buckets), index_rows(output, buckets))
+    write_identities(output, buckets, find_doubles(run, output))
+    output.remove("ledger.parquet")
+    write_ledger(output, buckets, stamp)
+    write_card(run, output)
+
+
+def _verified(tables: Tables, bucket: int) -> int:
+    return sum(rejection is None for rejection in tables.rejections("verify", bucket).values())
+
+
+OnEngine = Callable[[Callable[[], list[Stage]], list[int], Bars], None]
+
+
+@contextmanager
+def _engine(run: BuildRun, output: Output) -> Iterator[OnEngine]:
+    """Ray, started when the first work is there: a finished build starts none."""
+    started: list[int] = []
+    context = cluster(run.engine)
+
+    def on_engine(factory: Callable[[], list[Stage]], buckets: list[int], bars: Bars) -> None:
+        if not started:
+            started.append(context.__enter__())
+        run_on_ray(factory, run.output, buckets, run.engine, started[0], bars.tick)
+
+    try:
+        yield on_engine
+    finally:
+        if started:
+            context.__exit__(None, None, None)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - start
+
+
+@contextmanager
+def _only_one(output: Output) -> Iterator[None]:
+    """Two builds into one folder would undo each other's work. The lock dies with the process."""
+    if not output.is_local:
+        yield
+        return
+    os.makedirs(output.path("tables"), exist_ok=True)
+    with open(output.path("tables/.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{output.url}: another build is writing here") from None
+        yield
+
+
+def _check_paths(run: BuildRun, output: Output) -> None:
+    """In a Ray job the current folder is a copy that goes away with the job."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and output.is_local and not os.path.isabs(run.output):
+        raise InputError(f"output: {run.output}: give an absolute path or a URL when the build runs as a Ray job")
+    if output.is_local and os.path.exists(output.path("")) and not os.path.isdir(output.path("")):
+        raise InputError(f"output: {run.output}: is a file, not a folder")
+
+
+def _check_format(output: Output) -> None:
+    if not output.exists(RESOLVED):
+        return
+    try:
+        found = yaml.safe_load(output.read(RESOLVED)).get("format")
+    except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
+        found = None
+    if found != FORMAT:
+        raise InputError(
+            f"{output.path(RESOLVED)}: this folder was built in format {found}, this version writes format {FORMAT}: "
+            "build into another folder"
+        )
+
+
+def _remove_leftovers(output: Output, buckets: int) -> None:
+    """Half-written files of a killed run, and tables and shards of a layout with more buckets."""
+    folders = [f"tables/{s}" for s in _FOLDERS]
+    if output.is_local:
+        photos = output.path("photos")
+        inside = sorted(os.listdir(photos)) if os.path.isdir(photos) else []
+        output.remove_stale(["", "shards", *folders, *(f"photos/{name}" for name in inside)])
+    for folder in ["shards", *folders]:
+        for name in output.names(folder):
+            number = re.match(r"(\d{5})[.-]", name)
+            if number and int(number[1]) >= buckets:
+                output.remove(f"{folder}/{name}")
+
+
+_FOLDERS = ("people", "crawl", "scan", "verify", "identities", "crop", "caption", "tars", "shards")

@@ -1,0 +1,205 @@
+"""The tars of a dataset as files: each checked once against the index, then read by ranges.
+
+A file is known again by size and modification time. A tar that is not on this machine is copied to an
+unnamed temporary file while it is hashed. Knows nothing of samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import IO, Any, Literal
+
+from crawl.output import Output
+from shards.index import FOLDER, Index, ShardRow
+from shards.tar import END, ShardError
+
+Verify = Literal["first", "never"]
+_CHUNK = 1 << 20
+_MAX_OPEN = 64
+_MAX_COPIES = 4
+"""Of remote tars: each takes its whole size of local disk."""
+
+
+class ShardFiles:
+    """Opens, checks and keeps open. Usable in forked and pickled copies: each opens its own files."""
+
+    def __init__(self, output: Output, index: Index, verify: Verify) -> None:
+        self._output = output
+        self._index = index
+        self._verify = verify
+        self._open: OrderedDict[int, _File] = OrderedDict()
+        self._verified: dict[int, tuple[int, int]] = {}
+        self._bad: dict[int, ShardError] = {}
+        self._ahead: dict[tuple[int, int], Future[_File]] = {}
+        self._last = -1
+
+    def name(self, number: int) -> str:
+        """What errors call this shard."""
+        return self._output.path(f"{FOLDER}/{self._index.shards[number].file}")
+
+    def read(self, number: int, offset: int, num_bytes: int) -> bytes:
+        """One range of a shard. Raises ShardError if the shard is bad or was found bad before."""
+        content = self._opened(number).read(offset, num_bytes)
+        self._last = number
+        if len(content) != num_bytes:
+            raise self.condemn(number, f"is torn: it ends at byte {offset + len(content):,}")
+        return content
+
+    def condemn(self, number: int, reason: str) -> ShardError:
+        """Remember that this shard is bad; from now on reading it raises the returned error."""
+        return self._bad.setdefault(number, ShardError(self.name(number), reason))
+
+    def prepare_next(self, until: int) -> None:
+        """Begin to fetch and check the shard behind the one read last, in a thread, up to shard `until`.
+
+        What goes wrong is said when that shard is read.
+        """
+        number = self._last + 1
+        place = (os.getpid(), number)
+        if self._verify == "never" or number > until or number in self._open or place in self._ahead:
+            return
+        self._ahead[place] = future = Future[_File]()
+        threading.Thread(target=_resolve, args=(future, self._open_checked, number), daemon=True).start()
+
+    def close(self) -> None:
+        for number in [number for process, number in self._ahead if process == os.getpid()]:
+            with contextlib.suppress(ShardError, OSError):
+                self._opened(number)
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict(), "_ahead": {}}
+
+    def _opened(self, number: int) -> _File:
+        if number in self._bad:
+            raise self._bad[number]
+        file = self._open.get(number)
+        if file is None:
+            ahead = self._ahead.pop((os.getpid(), number), None)  # a forked copy has not the thread
+            file = self._open_checked(number) if ahead is None else ahead.result()
+            self._open[number] = file
+            if len(self._open) > (_MAX_OPEN if self._output.is_local else _MAX_COPIES):
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(number)
+        return file
+
+    def _open_checked(self, number: int) -> _File:
+        try:
+            return self._open_local(number) if self._output.is_local else self._open_remote(number)
+        except FileNotFoundError:
+            raise self.condemn(number, "is missing") from None
+
+    def _open_local(self, number: int) -> _File:
+        file = _Local(os.open(self.name(number), os.O_RDONLY | os.O_CLOEXEC))
+        stat = os.fstat(file.descriptor)
+        self._check_size(number, stat.st_size)
+        if self._verify == "first" and self._verified.get(number) != (stat.st_size, stat.st_mtime_ns):
+            self._check_content(number, file, _sha256(file))
+            self._verified[number] = (stat.st_size, stat.st_mtime_ns)
+        return self._ended(number, file)
+
+    def _open_remote(self, number: int) -> _File:
+        stream = self._output.open(f"{FOLDER}/{self._index.shards[number].file}")
+        if self._verify == "never":
+            self._check_size(number, self._output.size(f"{FOLDER}/{self._index.shards[number].file}"))
+            return self._ended(number, _Remote(stream))
+        with stream, tempfile.TemporaryFile() as copy:
+            digest = _copy(stream, copy)
+            file = _Local(os.dup(copy.fileno()))
+        self._check_size(number, os.fstat(file.descriptor).st_size)
+        self._check_content(number, file, digest)
+        return self._ended(number, file)
+
+    def _check_size(self, number: int, num_bytes: int) -> None:
+        expected = self._shard(number).num_bytes
+        if num_bytes != expected:
+            raise self.condemn(number, f"has {num_bytes:,} bytes, the index says {expected:,}")
+
+    def _check_content(self, number: int, file: _File, digest: str) -> None:
+        """The hash; and that every sample of the index begins where it says, which with no gaps is the count."""
+        if digest != self._shard(number).sha256:
+            raise self.condemn(number, f"is damaged: its sha256 is {digest}, the index says otherwise")
+        for position in self._index.positions_in(number):
+            key, offset = self._index.keys[position], int(self._index.offsets[position])
+            if file.read(offset, len(key)) != key:
+                raise self.condemn(number, f"has no sample {key.decode()} at byte {offset:,}, where the index has it")
+
+    def _ended(self, number: int, file: _File) -> _File:
+        if file.read(self._shard(number).num_bytes - len(END), len(END)) != END:
+            raise self.condemn(number, "does not end with two blocks of zeros")
+        return file
+
+    def _shard(self, number: int) -> ShardRow:
+        return self._index.shards[number]
+
+
+class _File:
+    """Something open that gives ranges, fewer bytes only at its end."""
+
+    def __init__(self, close: Callable[[], Any]) -> None:
+        self._close = close
+
+    def read(self, offset: int, num_bytes: int) -> bytes:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._close()
+
+
+class _Local(_File):
+    """A descriptor: positioned reads share nothing between threads and forks. No mmap: a file that is cut
+    short by others then is a short read and not a SIGBUS."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(weakref.finalize(self, os.close, descriptor))
+        self.descriptor = descriptor
+
+    def read(self, offset: int, num_bytes: int) -> bytes:
+        content = os.pread(self.descriptor, num_bytes, offset)
+        if len(content) in (num_bytes, 0):
+            return content
+        return content + self.read(offset + len(content), num_bytes - len(content))  # > 2 GiB comes in parts
+
+
+class _Remote(_File):
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(stream.close)
+        self._stream = stream
+
+    def read(self, offset: int, num_bytes: int) -> bytes:
+        self._stream.seek(offset)
+        return self._stream.read(num_bytes)
+
+
+def _resolve(future: Future[_File], open_checked: Callable[[int], _File], number: int) -> None:
+    try:
+        future.set_result(open_checked(number))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _sha256(file: _Local) -> str:
+    digest, buffer, at = hashlib.sha256(), bytearray(_CHUNK), 0
+    view = memoryview(buffer)
+    while got := os.preadv(file.descriptor, [buffer], at):
+        digest.update(view[:got])
+        at += got
+    return digest.hexdigest()
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        target.write(chunk)
+    target.flush()
+    return digest.hexdigest()

@@ -1,0 +1,195 @@
+"""The build's steps on Ray Data: a row is a bucket number, a worker runs a bucket's pending steps.
+
+What flows through Ray is bucket numbers and counts; rows live in tables. Any order, any parallelism and
+any number of retries therefore give the same bytes. Knows nothing of what the steps do.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError
+
+from crawl.errors import InputError, one_line
+from crawl.output import Output
+from crawl.stage import Stage, Tick, run_pending
+from crawl.tables import Tables
+from shards.config import EngineConfig
+
+StageFactory = Callable[[], list[Stage]]
+_OBJECT_STORE_BYTES = 200 * 2**20
+_POLL_S = 0.5
+
+
+class WorkerError(RuntimeError):
+    """A fault of ours inside a worker, with the worker's own traceback."""
+
+
+@contextmanager
+def cluster(engine: EngineConfig) -> Iterator[int]:
+    """Start a local Ray, or connect to the named cluster; yields how many workers to run.
+
+    Raises InputError for a remote address without token authentication.
+    """
+    address = engine.address or os.environ.get("RAY_ADDRESS")
+    refuse_open_cluster(engine, address, os.environ)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its warnings are for Ray's developers, on our stderr
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            cpus = engine.cpus or os.cpu_count() or 1
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"engine.address: {address or 'local'}: {one_line(error)}") from error
+    try:
+        yield min(engine.cpus or 10**6, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        ray.shutdown()
+
+
+def refuse_open_cluster(engine: EngineConfig, address: str | None, environment: Mapping[str, str]) -> None:
+    """Ray lets any client run any code: a cluster reached over the network must ask for a token."""
+    local = address in (None, "auto", "local") or str(address).split("://")[-1].startswith(("127.", "localhost"))
+    in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in environment
+    if not (local or in_a_job or engine.allow_open_cluster or environment.get("RAY_AUTH_MODE") == "token"):
+        raise InputError(
+            f"engine.address: {address}: refused without token authentication: set RAY_AUTH_MODE=token "
+            "(see docs/operations.md), or engine.allow_open_cluster=true on a network you trust"
+        )
+
+
+def run_on_ray(
+    factory: StageFactory, url: str, buckets: Sequence[int], engine: EngineConfig, workers: int, tick: Tick
+) -> None:
+    """Run the pending steps of these buckets on `workers` actors.
+
+    Raises InputError or OSError as the worker met it, WorkerError for anything unexpected.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    tasks = -(-len(buckets) // engine.buckets_per_task)
+    progress = ray.remote(num_cpus=0)(_Progress).remote()
+    rows = ray.data.from_items([{"bucket": b} for b in buckets], override_num_blocks=tasks)
+    finished = _mapped(rows, (factory, url, progress), min(workers, tasks), engine.worker_deaths).iter_rows()
+    with _polling(progress, tick):
+        try:
+            for row in finished:
+                _raise(row)
+        except RayError as error:
+            raise WorkerError(
+                f"a worker died more than engine.worker_deaths={engine.worker_deaths} times over one task: "
+                f"run the same command again to go on ({type(error).__name__}: {one_line(error)[:300]})"
+            ) from None
+
+
+def _mapped(rows: Any, arguments: tuple[Any, ...], actors: int, deaths: int) -> Any:
+    """Ray's own default is to restart for ever: a photo that kills its worker would never end.
+
+    Ray 2.60 deprecates these two without naming what takes their place.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.* is deprecated")
+        return rows.map_batches(
+            _Worker,
+            fn_constructor_args=arguments,
+            batch_size=None,
+            num_cpus=1,
+            compute=ActorPoolStrategy(size=max(1, actors)),
+            max_restarts=deaths,
+            max_task_retries=deaths,
+        )
+
+
+class _Progress:
+    """What the workers have done since the driver last asked."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def add(self, stage: str, photos: int) -> None:
+        self._counts[stage] = self._counts.get(stage, 0) + photos
+
+    def take(self) -> dict[str, int]:
+        counts, self._counts = self._counts, {}
+        return counts
+
+
+class _Worker:
+    """Lives in its own process; the stages, and the models in them, are made once."""
+
+    def __init__(self, factory: StageFactory, url: str, progress: Any) -> None:
+        self._stages = functools.cache(factory)
+        self._tables = Tables(Output(url))
+        self._progress = progress
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        outcomes = [self._run(int(bucket)) for bucket in batch["bucket"]]
+        return {
+            "bucket": batch["bucket"],
+            "kind": np.array([kind for kind, _ in outcomes], dtype=object),
+            "message": np.array([message for _, message in outcomes], dtype=object),
+        }
+
+    def _run(self, bucket: int) -> tuple[str, str]:
+        """Errors come back as rows: an exception through Ray Data would lose its one line."""
+        try:
+            run_pending(self._stages(), bucket, self._tables, self._tick)
+        except (InputError, OSError) as error:
+            return "input", one_line(error)
+        except Exception:
+            return "fault", f"bucket {bucket}:\n{traceback.format_exc()}"
+        return "done", ""
+
+    def _tick(self, stage: str, photos: int) -> None:
+        self._progress.add.remote(stage, photos)
+
+
+def _raise(row: dict[str, Any]) -> None:
+    if row["kind"] == "input":
+        raise InputError(row["message"])
+    if row["kind"] == "fault":
+        raise WorkerError(row["message"])
+
+
+@contextmanager
+def _polling(progress: Any, tick: Tick) -> Iterator[None]:
+    stop = threading.Event()
+
+    def take() -> None:
+        for stage, photos in ray.get(progress.take.remote()).items():
+            tick(stage, photos)
+
+    def poll() -> None:
+        while not stop.wait(_POLL_S):
+            take()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        take()

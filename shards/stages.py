@@ -1,0 +1,27 @@
+"""The steps of a build, in two halves: the cross-name check between them needs every identity's centre."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from caption.stage import CaptionStage
+
+from crawl.collect import CrawlStage
+from crawl.output import Output
+from crawl.stage import Stage
+from filter.cut import CropStage
+from filter.decide import VerifyStage
+from filter.names import Finding
+from filter.scan import ScanStage
+from shards.config import BuildRun
+from shards.pack import PackStage
+
+
+def first_half(run: BuildRun, output: Output) -> list[Stage]:
+    """Files → verified identities."""
+    return [CrawlStage(run, output), ScanStage(run, output), VerifyStage(run, output)]
+
+
+def second_half(run: BuildRun, output: Output, set_aside: Mapping[str, Finding]) -> list[Stage]:
+    """Verified identities → shards."""
+    return [CropStage(run, output, set_aside), CaptionStage(run, output), PackStage(run, output)]

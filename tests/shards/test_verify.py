@@ -1,0 +1,191 @@
+"""Checking a dataset: silence when all is well, and every fault named with its file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import tarfile
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from crawl.errors import InputError
+from crawl.output import Output
+from shards.index import INDEX, read_index, write_index
+from shards.sample import to_sample
+from shards.tar import sample_size
+from shards.verify import FIELDS, rows_by_shard, verify_dataset, verify_shard, verify_tar
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory, write_dataset):
+    return write_dataset(tmp_path_factory.mktemp("clean"))
+
+
+def test_a_clean_dataset_and_each_of_its_tars(clean):
+    output, _ = clean
+    assert verify_dataset(output) == []
+    for shard, rows in rows_by_shard(read_index(output)):
+        assert verify_shard(output, shard, rows) == []
+        assert verify_tar(output.path(f"shards/{shard.file}")) == []
+
+
+def test_every_shard_gets_its_own_rows(clean):
+    output, samples = clean
+    by_shard = list(rows_by_shard(read_index(output)))
+    assert [shard for shard, _ in by_shard] == list(read_index(output).shards)
+    assert [row.key for _, rows in by_shard for row in rows] == [sample.key for sample in samples]
+
+
+def test_fields_are_those_of_a_sample(make_row):
+    assert list(FIELDS) == list(to_sample(make_row("0" * 16, 1)).metadata)
+
+
+@pytest.fixture
+def folder(tmp_path, clean):
+    shutil.copytree(clean[0].url, tmp_path / "dataset")
+    return Output(str(tmp_path / "dataset"))
+
+
+def change(output, name, edit):
+    content = bytearray(output.read(name))
+    edit(content)
+    output.write(name, bytes(content))
+
+
+def overwrite(at, value):
+    def edit(content):
+        content[at] ^= value
+
+    return edit
+
+
+def shorten(content):
+    del content[-512:]
+
+
+def lengthen(content):
+    content += bytes(512)
+
+
+FIRST = "shards/00000-000.tar"
+DAMAGES = {
+    "missing tar": (lambda o: o.remove(FIRST), f"{FIRST}: is missing"),
+    "missing index": (lambda o: o.remove(INDEX), "not found"),
+    "broken index": (lambda o: o.write(INDEX, b"{"), "not valid JSON"),
+    "torn": (lambda o: change(o, FIRST, shorten), f"{FIRST}: has .* bytes, the index says"),
+    "added to": (lambda o: change(o, FIRST, lengthen), f"{FIRST}: has .* bytes, the index says"),
+    "a bit of a header": (lambda o: change(o, FIRST, overwrite(20, 1)), f"{FIRST}: has a damaged header"),
+    "a bit of a picture": (lambda o: change(o, FIRST, overwrite(900, 1)), f"{FIRST}: its sha256 is"),
+    "a stray tar": (lambda o: o.write("shards/00009-000.tar", b""), "shards/00009-000.tar: is not in the index"),
+    "a stray file": (lambda o: o.write("shards/names.csv", b""), "shards/names.csv: is not in the index"),
+    "two tars exchanged": (
+        lambda o: os.rename(o.path("shards/00001-000.tar"), o.path(FIRST)),
+        f"{FIRST}: holds .* where the index has",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damage_is_named(folder, what):
+    damage, expected = DAMAGES[what]
+    damage(folder)
+    problems = verify_dataset(folder)
+    assert any(re.search(expected, problem) for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+
+
+def test_all_damage_is_named_not_the_first_alone(folder):
+    names = [f"shards/{name}" for name in folder.names("shards") if name.endswith(".tar")]
+    for name in names:
+        change(folder, name, overwrite(900, 1))
+    assert {problem.partition(":")[0] for problem in verify_dataset(folder)} == set(names)
+
+
+def written(tmp_path, write, samples):
+    """A dataset of these samples, whatever they are, with an index that agrees."""
+    output = Output(str(tmp_path))
+    write_index(output, 2, *write(output, 0, samples))
+    return output
+
+
+def noise():
+    return b"\xff\xd8\xff" + hashlib.sha256(b"noise").digest() * 20
+
+
+def oblong():
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 40)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def without(sample, field):
+    return replace(sample, metadata={k: v for k, v in sample.metadata.items() if k != field})
+
+
+def with_field(sample, field, value):
+    return replace(sample, metadata={**sample.metadata, field: value})
+
+
+WRONG_SAMPLES = {
+    "a picture that is none": (lambda s: replace(s, image_jpeg=noise()), "the jpg does not decode"),
+    "half a picture": (lambda s: replace(s, image_jpeg=s.image_jpeg[:-200]), "the jpg does not decode"),
+    "an empty face": (lambda s: replace(s, face_jpeg=b""), "the face.jpg does not decode"),
+    "an oblong face": (lambda s: replace(s, face_jpeg=oblong()), "the face.jpg is not square: 48 × 40 px"),
+    "another size": (lambda s: with_field(s, "size_px", 64), "the jpg is 48 px a side, the JSON says 64"),
+    "text for a number": (lambda s: with_field(s, "face_score", "high"), "face_score in the JSON is 'high'"),
+    "true for a number": (lambda s: with_field(s, "faces_in_photo", True), "faces_in_photo in the JSON is True"),
+    "null for text": (lambda s: with_field(s, "general", None), "general in the JSON is None"),
+    **{f"no {field}": (lambda s, f=field: without(s, f), f"the JSON has no {field}") for field in list(FIELDS)[2:]},
+}
+
+
+@pytest.mark.parametrize("what", WRONG_SAMPLES)
+def test_a_sample_that_breaks_a_promise_is_named(tmp_path, make_bucket, write, what):
+    spoil, expected = WRONG_SAMPLES[what]
+    good, spoilt, other = make_bucket([3])
+    problems = verify_dataset(written(tmp_path, write, [good, spoil(spoilt), other]))
+    assert problems
+    assert all(problem.startswith(f"{FIRST}: {spoilt.key}: ") for problem in problems)
+    assert any(problem.endswith(expected) or f"{expected}: " in problem for problem in problems)
+
+
+def test_an_identity_in_another_bucket_is_named(tmp_path, make_bucket, write):
+    output = Output(str(tmp_path))
+    write_index(output, 2, *write(output, 1, make_bucket([2], bucket=0)))
+    (problem,) = verify_dataset(output)
+    assert problem.startswith("shards/00001-000.tar: identity ")
+    assert problem.endswith("belongs into bucket 00000")
+
+
+def test_samples_of_one_identity_apart_in_a_tar(tmp_path, make_bucket):
+    samples = make_bucket([2, 2])
+    path = tmp_path / "mixed.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in (samples[0], samples[2], samples[1], samples[3]):
+            for name, content in sample.members():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    os.truncate(path, sum(sample_size(sample) for sample in samples) + 1024)  # tarfile pads with more zeros
+    expected = sorted({s.identity for s in samples})
+    assert verify_tar(path) == [f"{path}: the samples of identity {i} are not adjacent" for i in expected]
+
+
+def test_the_same_sample_again_later_in_a_tar(tmp_path, make_bucket, write):
+    samples = make_bucket([1, 1])
+    output = written(tmp_path, write, samples)
+    content = output.read(FIRST)
+    row = next(iter(read_index(output).rows()))
+    (tmp_path / "twice.tar").write_bytes(content[:-1024] + content[: row.num_bytes] + bytes(1024))
+    problems = verify_tar(tmp_path / "twice.tar")
+    assert f"{tmp_path}/twice.tar: {row.key} is there twice" in problems
+
+
+def test_a_tar_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"no\.tar: no such file"):
+        verify_tar(tmp_path / "no.tar")
