@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from benchmarks.shared_photos import EMBEDDERS, KnownPhoto, by_identity, default_folder, known_photos
 from filter.models import EMBEDDERS as TABLE
-from filter.rules.group import least_cosine_of_centres
+from filter.names import least_cosine_of_centres
 
 Floats = npt.NDArray[np.float64]
 LEAST_PHOTOS = 6

@@ -7,6 +7,7 @@ The folder holds `photos/identities.csv` (file, identity, target_box, near_dup_o
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("PERSONAE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
+@functools.cache
 def known_photos(shared: Path, embedder: str) -> list[KnownPhoto]:
     """Photos in which the right face is found, by identity and file name."""
     os.environ.setdefault("PERSONAE_CACHE", str(shared / "models"))
@@ -59,10 +61,13 @@ def known_photos(shared: Path, embedder: str) -> list[KnownPhoto]:
     with open(shared / "photos" / "identities.csv", newline="") as table:
         rows = [row for row in csv.DictReader(table) if not row["near_dup_of"]]
     for row in sorted(rows, key=lambda r: (r["identity"], r["file"])):
+        target = _box(row["target_box"])
         with PillowImage.open(shared / "photos" / "identities" / row["file"]) as file:
             image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-        faces = [f for f in detect(image, MIN_FACE_PX) if f.side_px >= MIN_FACE_PX]
-        right = _right_face(faces, tuple(float(v) for v in row["target_box"].split()))  # type: ignore[arg-type]
+        # The known box spares enlarging big photos in search of small faces.
+        sought_px = max(MIN_FACE_PX, round(0.8 * min(target[2] - target[0], target[3] - target[1])))
+        faces = [f for f in detect(image, sought_px) if f.side_px >= MIN_FACE_PX]
+        right = _right_face(faces, target)
         if right is not None:
             sides, scores = tuple(f.side_px for f in faces), tuple(f.score for f in faces)
             known.append(KnownPhoto(row["file"], row["identity"], embed(image, faces), sides, scores, right))
@@ -75,6 +80,11 @@ def by_identity(photos: list[KnownPhoto], least: int = 1) -> dict[str, list[Know
     for photo in photos:
         groups.setdefault(photo.identity, []).append(photo)
     return {name: group for name, group in groups.items() if len(group) >= least}
+
+
+def _box(text: str) -> Box:
+    left, top, right, bottom = (float(v) for v in text.split())
+    return left, top, right, bottom
 
 
 def _right_face(faces: list[Face], target: Box) -> int | None:

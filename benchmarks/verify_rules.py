@@ -126,7 +126,9 @@ def plant(
     return planted
 
 
-def scattered(groups: dict[str, list[KnownPhoto]], name: str, number: int, rng: np.random.Generator) -> list[KnownPhoto]:
+def scattered(
+    groups: dict[str, list[KnownPhoto]], name: str, number: int, rng: np.random.Generator
+) -> list[KnownPhoto]:
     """Photos of as many other people as there are, one each, then a second one each."""
     others = [groups[n] for n in rng.permutation(sorted(set(groups) - {name}))]
     shuffled = [[group[i] for i in rng.permutation(len(group))] for group in others]

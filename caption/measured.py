@@ -34,6 +34,8 @@ _LEAST_NOT_SKIN = 0.4
 _PLAIN_STEP_L, _PLAIN_SPREAD_L, _BUSY_STEP_L = 1.2, 9.0, 4.0
 _DIM_BACKGROUND_L, _BRIGHT_BACKGROUND_L = 30.0, 72.0
 _DARK_CLOTHES_L, _LIGHT_CLOTHES_L = 35.0, 65.0
+_LIKE_SKIN_OR_HAIR = ("brown", "beige", "orange", "pink")
+"""Never named as a second colour of clothes: in real photos it is hair or an arm more often than cloth."""
 _COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -137,9 +139,9 @@ def _background(measures: Measures) -> str:
         return ""
     colours = " and ".join(dominant(measures.background))
     lightness, step = measures.background[:, 0], measures.background_step_l
-    words = [_either(float(lightness.mean()), _DIM_BACKGROUND_L, "dim", _BRIGHT_BACKGROUND_L, "bright")]
-    if any(shade in colours for shade in ("black", "white", "dark", "light")):
-        words = []  # the colours say so already
+    words = []
+    if not any(shade in colours for shade in ("black", "white", "dark", "light")):  # which say so already
+        words.append(_either(float(lightness.mean()), _DIM_BACKGROUND_L, "dim", _BRIGHT_BACKGROUND_L, "bright"))
     if step < _PLAIN_STEP_L and lightness.std() < _PLAIN_SPREAD_L:
         words.append("plain")
     elif step >= _BUSY_STEP_L:
@@ -153,7 +155,9 @@ def _clothes(measures: Measures) -> list[str]:
     if measures.colourless:
         lightness = float(np.median(measures.clothes[:, 0]))
         return [f"wearing {_either(lightness, _DARK_CLOTHES_L, 'dark', _LIGHT_CLOTHES_L, 'light') or 'grey'} clothes"]
-    return [f"wearing mostly {' with some '.join(dominant(measures.clothes))}"]
+    first, *second = dominant(measures.clothes)
+    others = [colour for colour in second if colour.split()[-1] not in _LIKE_SKIN_OR_HAIR]
+    return [f"wearing mostly {' with some '.join([first, *others])}"]
 
 
 def _either(value: float, low: float, below: str, high: float, above: str) -> str:

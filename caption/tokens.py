@@ -13,6 +13,7 @@ TokenCounter = Callable[[str], int]
 
 CLIP = "openai/clip-vit-large-patch14"
 """SD1.5's text encoder and SDXL's first; all of CLIP's text encoders share one vocabulary."""
+_VOCABULARY = 49_408
 _PIECE = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W\d_]+|\d|[^\s\w]+|_+", re.IGNORECASE)
 _LETTERS_A_TOKEN = 5
 
@@ -37,6 +38,8 @@ def clip_token_counter(tokenizer: str = CLIP) -> TokenCounter | None:
     try:
         clip = CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
     except (OSError, ValueError):
+        return None
+    if len(clip.get_vocab()) < _VOCABULARY:  # transformers 5 makes an empty tokenizer of a folder without files
         return None
     return lambda text: len(clip(text, add_special_tokens=False)["input_ids"])
 

@@ -17,13 +17,13 @@ FACE_WORDS = _words(
 
 ORDINARY_NAMES = _words(
     "amber angel april august autumn baker banks bell berry bird bishop black blue bridge brook brooks brown bush",
-    "camera carpenter chance church close coat cook cross day dean dawn diamond drew faith field fields fisher ford",
-    "forest fox frank garland glass gold grace grant gray green grey hall hand head heart heath hill holly hope hunt",
-    "hunter iris ivory ivy jack jade jasmine jean jewel joy judge june king knight lake lane light lily little long love",
-    "major man mark may miles moon page park parks pearl person photo pink pool pope porter pretty price prince queen",
-    "raven ray red reed rich rivers robin rock rose ruby rush sage sailor sandy savage sharp short silver singer sky",
-    "small snow spears star stone storm strong summer swift sun taylor turner walker ward waters west white will winter",
-    "wise wolf woman wood woods young",
+    "camera carpenter chance church close coat cook cross dawn day dean diamond drew faith field fields fisher ford",
+    "forest fox frank garland glass gold grace grant gray green grey hall hand head heart heath hill holly hope",
+    "hunt hunter iris ivory ivy jack jade jasmine jean jewel joy judge june king knight lake lane light lily little",
+    "long love major man mark may miles moon page park parks pearl person photo pink pool pope porter pretty price",
+    "prince queen raven ray red reed rich rivers robin rock rose ruby rush sage sailor sandy savage sharp short",
+    "silver singer sky small snow spears star stone storm strong summer sun swift taylor turner walker ward waters",
+    "west white will winter wise wolf woman wood woods young",
 )
 """Names that are English words too: they count only when written as a name inside a sentence."""
 

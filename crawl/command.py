@@ -73,7 +73,8 @@ class Bars:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
 
 def run_here(stages: Sequence[Stage], buckets: int, output: Output, photos: int) -> None:

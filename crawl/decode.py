@@ -138,16 +138,18 @@ class _Jpeg(JpegImageFile):
 
 
 def _read_jpeg(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    start, end = _scan_data(content)
-    scans = 1 + content.count(b"\xff\xda", start, end)
+    start, several = _first_scan(content)
+    if content.rfind(b"\xff\xd9", start) < 0:
+        raise _Refusal("truncated")
+    scans = 1 + content.count(b"\xff\xda", start, content.find(b"\xff\xd9", start)) if several else 1
     if scans > _MAX_SCANS:
         raise _Refusal("too_many_scans", scans, _MAX_SCANS)
     return _Jpeg(BytesIO(content))
 
 
-def _scan_data(content: bytes) -> tuple[int, int]:
-    """Where the first scan begins and where the image ends."""
-    position, junk = 2, _MAX_JUNK
+def _first_scan(content: bytes) -> tuple[int, bool]:
+    """Where the first scan begins, and whether others follow: it lacks a component, or the frame is progressive."""
+    position, junk, components = 2, _MAX_JUNK, b""
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(content, position, position + junk)
         if found is None:
@@ -156,10 +158,9 @@ def _scan_data(content: bytes) -> tuple[int, int]:
         junk -= found.start() - position
         position = found.end()
         if marker == 0xDA:
-            end = content.find(b"\xff\xd9", position)
-            if end < 0:
-                raise _Refusal("truncated")
-            return position, end
+            return position, content[position + 2 : position + 3] != components
+        if marker in (0xC0, 0xC1):
+            components = content[position + 7 : position + 8]
         if marker != 0x01 and not 0xD0 <= marker <= 0xD9:
             position += max(2, int.from_bytes(content[position : position + 2], "big"))
     raise _Refusal("metadata_bomb")
@@ -247,7 +248,7 @@ def _refuse_grey_fill(image: pil.Image, content: bytes) -> None:
     corner = np.asarray(image.crop((max(0, width - 8), max(0, height - 8), width, height)))
     if corner.min() < 127 or corner.max() > 128:
         return
-    _, end = _scan_data(content)
+    end = content.find(b"\xff\xd9", _first_scan(content)[0])
     again = _Jpeg(BytesIO(content[:end] + bytes(range(1, 129)) + content[end:]))
     again.load()
     if ImageChops.difference(image, again).getbbox() is not None:

@@ -19,7 +19,8 @@ from filter.faces import Box
 from filter.models import load_detector
 
 VIEWS = 8
-_SIDE_PX = 512
+SIDE_PX = 512
+"""Of each view."""
 _PICTURES = (
     ("group", "insightface", "insightface/data/images/t1.jpg"),
     ("portrait", "insightface", "insightface/data/images/Tom_Hanks_54745.png"),
@@ -29,18 +30,18 @@ _WRONG = (("group-1", "astronaut"), ("group-4", "portrait"))
 """(whose folder, who is planted there)."""
 
 
-def make_photos(root: Path, views: int = VIEWS, seed: int = 0) -> list[str]:
+def make_photos(root: Path, views: int = VIEWS, side_px: int = SIDE_PX, seed: int = 0) -> list[str]:
     """Write `root/PERSON/view-N.jpg`; returns the planted photos' paths relative to `root`."""
     shutil.rmtree(root, ignore_errors=True)
     rng = np.random.default_rng(seed)
     people = _people()
     for person, (picture, face) in people.items():
         for number in range(views):
-            _save(_view(picture, face, rng), root / person / f"view-{number}.jpg")
+            _save(_view(picture, face, side_px, rng), root / person / f"view-{number}.jpg")
     planted = []
     for folder, impostor in _WRONG:
         path = root / folder / "planted.jpg"
-        _save(_view(*people[impostor], rng), path)
+        _save(_view(*people[impostor], side_px, rng), path)
         planted.append(path.relative_to(root).as_posix())
     return planted
 
@@ -50,8 +51,8 @@ def _people() -> dict[str, tuple[Image.Image, Box]]:
     people = {}
     for name, package, file in _PICTURES:
         picture = Image.open(_carried(package, file)).convert("RGB")
-        if picture.width < _SIDE_PX:
-            picture = picture.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BICUBIC)
+        if picture.width < SIDE_PX:
+            picture = picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
         faces = sorted(detector.detect(np.asarray(picture), 64), key=lambda f: f.box_xyxy_px)
         wanted = faces if name == "group" else sorted(faces, key=lambda f: -f.score)[:1]
         for number, face in enumerate(wanted, start=1):
@@ -67,29 +68,29 @@ def _carried(package: str, file: str) -> Path:
         raise InputError(f"{package}: not installed: the demo needs pip install personae[demo]") from None
 
 
-def _view(picture: Image.Image, face: Box, rng: np.random.Generator) -> Image.Image:
+def _view(picture: Image.Image, face: Box, side_px: int, rng: np.random.Generator) -> Image.Image:
     """A view as another photo of the same moment would be: other framing, side, tilt and light."""
     left, top, right, bottom = face
     width = right - left
     side = width * rng.uniform(2.2, 3.4)
     shift_x, shift_y = rng.uniform(-0.35, 0.35, 2) * width
     centre = ((left + right) / 2 + shift_x, (top + bottom) / 2 + shift_y + 0.3 * width)
-    view = _cut(picture, centre, side, rng.uniform(-9, 9))
+    view = _cut(picture, centre, side, side_px, rng.uniform(-9, 9))
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     view = ImageEnhance.Brightness(view).enhance(rng.uniform(0.75, 1.25))
     return ImageEnhance.Contrast(view).enhance(rng.uniform(0.85, 1.15))
 
 
-def _cut(picture: Image.Image, centre: tuple[float, float], side: float, degrees: float) -> Image.Image:
+def _cut(picture: Image.Image, centre: tuple[float, float], side: float, side_px: int, degrees: float) -> Image.Image:
     """A square of the picture around `centre`, turned; what lies outside it repeats its edge."""
     pad = round(side)
     padded = np.pad(np.asarray(picture), ((pad, pad), (pad, pad), (0, 0)), mode="edge")
-    to_picture: npt.NDArray[np.float64] = _rotation(degrees) * (side / _SIDE_PX)
-    origin = np.array(centre) + pad - to_picture @ np.array([_SIDE_PX / 2, _SIDE_PX / 2])
+    to_picture: npt.NDArray[np.float64] = _rotation(degrees) * (side / side_px)
+    origin = np.array(centre) + pad - to_picture @ np.array([side_px / 2, side_px / 2])
     matrix = (*to_picture[0], origin[0], *to_picture[1], origin[1])
     return Image.fromarray(padded).transform(
-        (_SIDE_PX, _SIDE_PX), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
+        (side_px, side_px), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
     )
 
 

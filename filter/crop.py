@@ -58,6 +58,12 @@ def box_into_crop(box: Box, square: Square, size_px: int) -> Box:
     return left, top, right, bottom
 
 
+def visible(box: Box, size_px: int) -> Box:
+    """The part of a box that lies in the crop: detectors' boxes may reach over the photo's edge."""
+    left, top, right, bottom = _inside(box, size_px, size_px)
+    return min(left, size_px), min(top, size_px), max(right, 0.0), max(bottom, 0.0)
+
+
 def _inside(box: Box, height_px: int, width_px: int) -> Box:
     left, top, right, bottom = box
     return max(left, 0.0), max(top, 0.0), min(right, float(width_px)), min(bottom, float(height_px))

@@ -19,7 +19,7 @@ from crawl.stage import Tick
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint
 from filter.config import FilterConfig, FilterRun
-from filter.crop import Square, box_into_crop, face_square, into_crop, training_square
+from filter.crop import Square, box_into_crop, face_square, into_crop, training_square, visible
 from filter.decide import Verified
 from filter.doubles import same_person_cosine
 from filter.faces import Image
@@ -90,7 +90,7 @@ def cut(image: Image, scanned: Scanned, verified: Verified, config: FilterConfig
         width_px=width,
         crop_xyxy_px=square,
         size_px=config.size_px,
-        face_xyxy_px=box_into_crop(face.box_xyxy_px, square, config.size_px),
+        face_xyxy_px=visible(box_into_crop(face.box_xyxy_px, square, config.size_px), config.size_px),
         landmarks_px=into_crop(face.landmarks_px, square, config.size_px),
         face_score=face.score,
         faces_in_photo=scanned.faces_in_photo,
@@ -108,10 +108,10 @@ def cut(image: Image, scanned: Scanned, verified: Verified, config: FilterConfig
 
 
 def encode(image: Image, square: Square, size_px: int, quality: int) -> bytes:
-    """Cut, resize (Lanczos) and encode as baseline JPEG without metadata."""
+    """Cut, resize (bicubic, antialiased) and encode as baseline JPEG without metadata."""
     left, top, right, bottom = square
     pixels = PILImage.fromarray(image[top:bottom, left:right])
-    resized = pixels.resize((size_px, size_px), PILImage.Resampling.LANCZOS, reducing_gap=3.0)
+    resized = pixels.resize((size_px, size_px), PILImage.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()
     resized.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -1,7 +1,8 @@
 """Duplicates within one identity, decided largest photo first: the first seen of a kind is the one kept.
 
-Exact by pixel hash, near by difference hash, mirrored copies included. Decided before verification: a
-photo republished thirty times would otherwise elect itself the identity.
+The same file by its hash, before it is decoded; the same picture by difference hash, mirrored copies
+included. Decided before verification: a photo republished thirty times would otherwise elect itself the
+identity.
 """
 
 from __future__ import annotations
@@ -9,31 +10,36 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from crawl.photo import Rejection
+from crawl.photo import Photo, Rejection
 from filter.resolution import Measures
 
 STAGE = "duplicates"
 
 
 class Seen:
-    """The photos of one identity kept so far. Feed it the largest photo first."""
+    """The photos of one identity so far. Feed it the largest photo first."""
 
     def __init__(self, near_bits: int) -> None:
         self._near_bits = near_bits
-        self._exact: dict[str, str] = {}
+        self._files: dict[str, str] = {}
         self._keys: list[str] = []
         self._hashes: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
-    def check(self, key: str, measures: Measures) -> Rejection | None:
+    def same_file(self, photo: Photo) -> Rejection | None:
+        """`duplicate` of an earlier photo with the same bytes, whatever became of it; or remember this one."""
+        original = self._files.setdefault(photo.sha256, photo.key)
+        return None if original == photo.key else self._rejection(0, original)
+
+    def same_picture(self, key: str, measures: Measures) -> Rejection | None:
         """`duplicate` of an earlier photo (its key in `detail`, differing bits as value), or remember this one."""
-        original = self._exact.setdefault(measures.pixel_hash, key)
-        if original != key:
-            return Rejection(STAGE, "duplicate", 0.0, float(self._near_bits), original)
         hashes = np.array([measures.dhash, measures.mirrored_dhash], dtype=np.int64)
         differing = np.bitwise_count(self._hashes[:, None] ^ hashes).min(axis=1, initial=64)
         nearest = int(differing.argmin()) if len(differing) else -1
         if nearest >= 0 and differing[nearest] <= self._near_bits:
-            return Rejection(STAGE, "duplicate", float(differing[nearest]), float(self._near_bits), self._keys[nearest])
+            return self._rejection(int(differing[nearest]), self._keys[nearest])
         self._keys.append(key)
         self._hashes = np.append(self._hashes, hashes[0])
         return None
+
+    def _rejection(self, bits: int, original: str) -> Rejection:
+        return Rejection(STAGE, "duplicate", float(bits), float(self._near_bits), original)

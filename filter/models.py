@@ -91,7 +91,7 @@ class DetectorSpec:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """What is known of an embedder; thresholds are cosines, calibrated on real photos (benchmarks/faces.py)."""
+    """What is known of an embedder; thresholds are cosines, calibrated on real photos (benchmarks/roc.py)."""
 
     weights: tuple[ModelSpec, ...]
     """Empty: files of the user's own that are not pinned."""
@@ -105,7 +105,7 @@ class EmbedderSpec:
 
 
 DETECTORS: dict[str, DetectorSpec] = {
-    "embedded": DetectorSpec((DLIB_LANDMARKS_68,), min_score=0.3, score="SVM margin, clear faces 0.4–3"),
+    "embedded": DetectorSpec((DLIB_LANDMARKS_68,), min_score=0.2, score="SVM margin, clear faces 0.4–3"),
     "open": DetectorSpec((RETINAFACE_MOBILENET,), min_score=0.6, score="probability, 0–1"),
     "insightface": DetectorSpec((), min_score=0.5, score="probability, 0–1"),
     "retina-face": DetectorSpec((), min_score=0.9, score="probability, 0–1"),

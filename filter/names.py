@@ -12,9 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from filter.rules.group import least_cosine_of_centres
-
 _BLOCK = 512
+Counts = npt.NDArray[np.intp]
 
 
 class Centred(Protocol):
@@ -65,3 +64,11 @@ def same_person(findings: Sequence[Centred], same_person_cosine: float) -> list[
                 best = int(larger[np.argmax(cosines[larger])])
                 found.append(Finding(ordered[own].identity, ordered[best].identity, round(float(cosines[best]), 6)))
     return sorted(found, key=lambda f: f.identity)
+
+
+def least_cosine_of_centres(limit: float, n: Counts | int, m: Counts | int) -> npt.NDArray[np.float64]:
+    """Least cosine of two centres of one person, means of n and of m photos; `limit` for many.
+
+    A mean of n photos lies off the true centre by an angle whose square falls as 1/n.
+    """
+    return np.asarray(limit - (1.0 - limit) / 2 * (1.0 / np.asarray(n) + 1.0 / np.asarray(m)))

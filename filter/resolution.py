@@ -6,7 +6,6 @@ resolution. Knows nothing of faces.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +31,6 @@ class Measures:
     """Variance of the 4-neighbour Laplacian of the grey photo (0–255) at 512 px on its long side."""
     colourfulness: float
     """Mean over pixels of max(R, G, B) − min(R, G, B), 0–1; 0 for a grey-scale photo."""
-    pixel_hash: str
-    """Of the decoded pixels and their shape: equal for one picture in two lossless files."""
     dhash: int
     """64-bit difference hash: 8 rows of 8 comparisons of neighbouring columns."""
     mirrored_dhash: int
@@ -43,17 +40,17 @@ class Measures:
 def measure(image: Image) -> Measures:
     """Measure an upright photo (height × width × 3, uint8)."""
     height, width = image.shape[:2]
-    small = _reduced(image)
-    grey = small.convert("L")
+    photo = PILImage.fromarray(image)
+    small = photo.reduce(max(1, max(height, width) // _MEASURED_AT_PX))
+    red, green, blue = (np.asarray(band) for band in small.split())
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    grey = _at_most(small.convert("L"), _MEASURED_AT_PX)
     grid = np.asarray(grey.resize((_HASH_COLUMNS, _HASH_ROWS), PILImage.Resampling.BOX), dtype=np.int16)
-    rgb = np.asarray(small)
-    spread = rgb.max(axis=2).astype(np.float32) - rgb.min(axis=2)
     return Measures(
         height_px=height,
         width_px=width,
         sharpness=float(_laplacian(np.asarray(grey, dtype=np.float32)).var()),
         colourfulness=float(spread.mean() / 255),
-        pixel_hash=_pixel_hash(image),
         dhash=_bits(grid[:, 1:] > grid[:, :-1]),
         mirrored_dhash=_bits(grid[:, -2::-1] > grid[:, :0:-1]),
     )
@@ -76,17 +73,10 @@ def check_resolution(measures: Measures, config: FilterConfig) -> Rejection | No
     return None
 
 
-def _pixel_hash(image: Image) -> str:
-    digest = hashlib.sha256(b"%d " % image.shape[1])
-    digest.update(np.ascontiguousarray(image).data)
-    return digest.hexdigest()[:32]
-
-
-def _reduced(image: Image) -> PILImage.Image:
-    height, width = image.shape[:2]
-    scale = min(1.0, _MEASURED_AT_PX / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return PILImage.fromarray(image).resize(size, PILImage.Resampling.BOX, reducing_gap=2.0)
+def _at_most(grey: PILImage.Image, long_side_px: int) -> PILImage.Image:
+    scale = min(1.0, long_side_px / max(grey.size))
+    size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+    return grey.resize(size, PILImage.Resampling.BOX) if size != grey.size else grey
 
 
 def _laplacian(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

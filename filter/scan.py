@@ -139,7 +139,7 @@ class ScanStage:
             seen = Seen(self._config.near_duplicate_bits)
             entries: list[Entry[Scanned]] = []
             for photo in sorted(group, key=lambda p: (-p.header_pixels, p.key)):
-                outcome = look(photo, seen)
+                outcome = seen.same_file(photo) or look(photo, seen)
                 rejected = isinstance(outcome, Rejection)
                 entries.append(Entry(photo.key, None if rejected else outcome, outcome if rejected else None))  # type: ignore[arg-type]
                 tick(self.name, 1)
@@ -150,14 +150,14 @@ class ScanStage:
             self._examiner = Examiner(self._config)
         journal.hold(photo.key)
         content = self._store.read(photo)
-        return examine(self._examiner, photo, content, lambda m: seen.check(photo.key, m))[1]
+        return examine(self._examiner, photo, content, lambda m: seen.same_picture(photo.key, m))[1]
 
     def _alone(self, alone: OneAtATime, photo: Photo, seen: Seen) -> Outcome:
         result = alone.run(photo, self._store.read(photo))
         if result is None:
             return Rejection("scan", "crash")
         measures, outcome = result
-        return (measures and seen.check(photo.key, measures)) or outcome
+        return (measures and seen.same_picture(photo.key, measures)) or outcome
 
 
 def _start_examiner(config: FilterConfig) -> Examiner:

@@ -32,9 +32,6 @@ class Calibrated(Protocol):
     @property
     def pair_threshold(self) -> float: ...
 
-    @property
-    def same_person_cosine(self) -> float: ...
-
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -120,10 +117,9 @@ def verify_identity(identity: str, photos: Sequence[Candidates], embedder: Calib
 
 def _limits(embedder: Calibrated, config: VerifyConfig) -> Limits:
     """A threshold from the config is meant literally: for centres of few photos too."""
-    same_person = embedder.same_person_cosine if config.same_person_cosine is None else config.same_person_cosine
     if config.threshold is None:
-        return Limits(embedder.threshold, embedder.pair_threshold, same_person)
-    return Limits(config.threshold, config.threshold, same_person)
+        return Limits(embedder.threshold, embedder.pair_threshold)
+    return Limits(config.threshold, config.threshold)
 
 
 def _group(photos: Sequence[Candidates], limits: Limits) -> Group:

@@ -15,10 +15,10 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 from crawl.output import Output
-from shards.index import FOLDER, Index, ShardRow
+from shards.index import FOLDER, Index
 from shards.tar import END, ShardError
 
 Verify = Literal["first", "never"]
@@ -37,7 +37,7 @@ class ShardFiles:
         self._verify = verify
         self._open: OrderedDict[int, _File] = OrderedDict()
         self._verified: dict[int, tuple[int, int]] = {}
-        self._bad: dict[int, ShardError] = {}
+        self._bad: dict[int, str] = {}
         self._ahead: dict[tuple[int, int], Future[_File]] = {}
         self._last = -1
 
@@ -55,7 +55,7 @@ class ShardFiles:
 
     def condemn(self, number: int, reason: str) -> ShardError:
         """Remember that this shard is bad; from now on reading it raises the returned error."""
-        return self._bad.setdefault(number, ShardError(self.name(number), reason))
+        return ShardError(self.name(number), self._bad.setdefault(number, reason))
 
     def prepare_next(self, until: int) -> None:
         """Begin to fetch and check the shard behind the one read last, in a thread, up to shard `until`.
@@ -64,7 +64,8 @@ class ShardFiles:
         """
         number = self._last + 1
         place = (os.getpid(), number)
-        if self._verify == "never" or number > until or number in self._open or place in self._ahead:
+        known = number in self._open or number in self._bad or place in self._ahead
+        if known or number > until or self._verify == "never":
             return
         self._ahead[place] = future = Future[_File]()
         threading.Thread(target=_resolve, args=(future, self._open_checked, number), daemon=True).start()
@@ -81,7 +82,7 @@ class ShardFiles:
 
     def _opened(self, number: int) -> _File:
         if number in self._bad:
-            raise self._bad[number]
+            raise ShardError(self.name(number), self._bad[number])
         file = self._open.get(number)
         if file is None:
             ahead = self._ahead.pop((os.getpid(), number), None)  # a forked copy has not the thread
@@ -99,7 +100,8 @@ class ShardFiles:
             raise self.condemn(number, "is missing") from None
 
     def _open_local(self, number: int) -> _File:
-        file = _Local(os.open(self.name(number), os.O_RDONLY | os.O_CLOEXEC))
+        # O_NONBLOCK: a pipe under a tar's name must not be waited for
+        file = _Local(os.open(self.name(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
         stat = os.fstat(file.descriptor)
         self._check_size(number, stat.st_size)
         if self._verify == "first" and self._verified.get(number) != (stat.st_size, stat.st_mtime_ns):
@@ -108,9 +110,10 @@ class ShardFiles:
         return self._ended(number, file)
 
     def _open_remote(self, number: int) -> _File:
-        stream = self._output.open(f"{FOLDER}/{self._index.shards[number].file}")
+        name = f"{FOLDER}/{self._index.shards[number].file}"
+        stream = self._output.open(name)
         if self._verify == "never":
-            self._check_size(number, self._output.size(f"{FOLDER}/{self._index.shards[number].file}"))
+            self._check_size(number, self._output.size(name))
             return self._ended(number, _Remote(stream))
         with stream, tempfile.TemporaryFile() as copy:
             digest = _copy(stream, copy)
@@ -120,13 +123,13 @@ class ShardFiles:
         return self._ended(number, file)
 
     def _check_size(self, number: int, num_bytes: int) -> None:
-        expected = self._shard(number).num_bytes
+        expected = self._index.shards[number].num_bytes
         if num_bytes != expected:
             raise self.condemn(number, f"has {num_bytes:,} bytes, the index says {expected:,}")
 
     def _check_content(self, number: int, file: _File, digest: str) -> None:
         """The hash; and that every sample of the index begins where it says, which with no gaps is the count."""
-        if digest != self._shard(number).sha256:
+        if digest != self._index.shards[number].sha256:
             raise self.condemn(number, f"is damaged: its sha256 is {digest}, the index says otherwise")
         for position in self._index.positions_in(number):
             key, offset = self._index.keys[position], int(self._index.offsets[position])
@@ -134,34 +137,29 @@ class ShardFiles:
                 raise self.condemn(number, f"has no sample {key.decode()} at byte {offset:,}, where the index has it")
 
     def _ended(self, number: int, file: _File) -> _File:
-        if file.read(self._shard(number).num_bytes - len(END), len(END)) != END:
+        if file.read(self._index.shards[number].num_bytes - len(END), len(END)) != END:
             raise self.condemn(number, "does not end with two blocks of zeros")
         return file
 
-    def _shard(self, number: int) -> ShardRow:
-        return self._index.shards[number]
 
-
-class _File:
+class _File(Protocol):
     """Something open that gives ranges, fewer bytes only at its end."""
 
-    def __init__(self, close: Callable[[], Any]) -> None:
-        self._close = close
+    @property
+    def close(self) -> Callable[[], Any]: ...
 
-    def read(self, offset: int, num_bytes: int) -> bytes:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self._close()
+    def read(self, offset: int, num_bytes: int) -> bytes: ...
 
 
-class _Local(_File):
-    """A descriptor: positioned reads share nothing between threads and forks. No mmap: a file that is cut
-    short by others then is a short read and not a SIGBUS."""
+class _Local:
+    """A descriptor: positioned reads share nothing between threads and forks.
+
+    No mmap: a file that others cut short is then a short read and not a SIGBUS.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        super().__init__(weakref.finalize(self, os.close, descriptor))
         self.descriptor = descriptor
+        self.close = weakref.finalize(self, os.close, descriptor)
 
     def read(self, offset: int, num_bytes: int) -> bytes:
         content = os.pread(self.descriptor, num_bytes, offset)
@@ -170,10 +168,12 @@ class _Local(_File):
         return content + self.read(offset + len(content), num_bytes - len(content))  # > 2 GiB comes in parts
 
 
-class _Remote(_File):
+class _Remote:
+    """A stream of fsspec, read where it is asked to."""
+
     def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__(stream.close)
         self._stream = stream
+        self.close = stream.close
 
     def read(self, offset: int, num_bytes: int) -> bytes:
         self._stream.seek(offset)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +28,7 @@ FOLDER = "shards"
 INDEX = f"{FOLDER}/index.json"
 SHARD_NAME = re.compile(r"(\d{5})-(\d{3,})\.tar", re.ASCII)
 _KEY = re.compile(rf"[0-9a-f]{{{PHOTO_KEY_LENGTH}}}")
-_IDENTITY = re.compile(rf"[0-9a-f]{{{IDENTITY_KEY_LENGTH}}}")
+IDENTITY = re.compile(rf"[0-9a-f]{{{IDENTITY_KEY_LENGTH}}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -109,7 +110,7 @@ def place_of(file: str) -> tuple[int, int]:
     """(bucket, running number) of a shard's name. Raises ValueError for any other name."""
     match = SHARD_NAME.fullmatch(file)
     if match is None or shard_name(int(match[1]), int(match[2])) != file:
-        raise ValueError(f"{file!r} is no shard's name")
+        raise ValueError(f"{reprlib.repr(file)} is no shard's name")
     return int(match[1]), int(match[2])
 
 
@@ -151,7 +152,9 @@ def read_index(output: Output) -> Index:
     if not isinstance(document, dict) or "format" not in document:
         raise InputError(f"{path}: not an index of shards")
     if document["format"] != FORMAT or isinstance(document["format"], bool):
-        raise InputError(f"{path}: format {document['format']!r}, this version of Personae reads format {FORMAT}")
+        raise InputError(
+            f"{path}: format {reprlib.repr(document['format'])}, this version of Personae reads format {FORMAT}"
+        )
     try:
         return _from_document(document)
     except KeyError as error:
@@ -187,10 +190,12 @@ def _from_document(document: dict[str, Any]) -> Index:
 
 
 def _check_shards(buckets: Any, shards: tuple[ShardRow, ...]) -> None:
-    _require(type(buckets) is int and buckets > 0, f"buckets is {buckets!r}")
+    _require(type(buckets) is int and buckets > 0, f"buckets is {reprlib.repr(buckets)}")
     for shard in shards:
         _require(place_of(shard.file)[0] < buckets, f"{shard.file} lies outside the {buckets} buckets")
-        _require(_SHA256.fullmatch(shard.sha256) is not None, f"{shard.file}: {shard.sha256!r} is no sha256")
+        _require(
+            _SHA256.fullmatch(shard.sha256) is not None, f"{shard.file}: {reprlib.repr(shard.sha256)} is no sha256"
+        )
         _require(type(shard.num_bytes) is int and type(shard.samples) is int, f"{shard.file}: sizes are no integers")
     for before, shard in pairwise(shards):
         _require(place_of(before.file) < place_of(shard.file), f"{shard.file} is there twice or out of order")
@@ -198,7 +203,7 @@ def _check_shards(buckets: Any, shards: tuple[ShardRow, ...]) -> None:
 
 def _keys(keys: list[Any]) -> npt.NDArray[np.bytes_]:
     wrong = next((key for key in keys if not _KEY.fullmatch(key)), None)
-    _require(wrong is None, f"{wrong!r} is no sample's key")
+    _require(wrong is None, f"{reprlib.repr(wrong)} is no sample's key")
     return np.array(keys, dtype=f"S{PHOTO_KEY_LENGTH}")
 
 
@@ -215,8 +220,8 @@ def _ranges(names: list[str], owner: npt.NDArray[np.int64]) -> dict[str, range]:
     owners = owner[starts]
     _require(len(np.unique(owners)) == len(owners), "the samples of one identity are not adjacent")
     _require(len(owners) == len(names), "an identity has no samples")
-    wrong = next((name for name in names if not _IDENTITY.fullmatch(name)), None)
-    _require(wrong is None, f"{wrong!r} is no identity's key")
+    wrong = next((name for name in names if not IDENTITY.fullmatch(name)), None)
+    _require(wrong is None, f"{reprlib.repr(wrong)} is no identity's key")
     return {names[o]: range(int(s), int(e)) for o, s, e in zip(owners, starts, ends, strict=True)}
 
 

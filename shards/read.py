@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +21,7 @@ import numpy as np
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.files import ShardFiles, Verify
-from shards.index import read_index
+from shards.index import IDENTITY, read_index
 from shards.sample import Sample
 from shards.stream import OnBadShard, Skip, Stream, order_of
 from shards.tar import ShardError, unpack
@@ -34,14 +35,14 @@ class Dataset:
     """The shards of a dataset folder: a local path or any fsspec URL.
 
     Raises InputError when the index is missing or wrong; reading raises ShardError (a ValueError) naming
-    the shard and what is wrong with it. `verify="never"` skips only the hash (and, for a URL, reads ranges
-    instead of copying whole tars).
+    the shard and what is wrong with it. `verify="never"` skips only the hash. Behind a URL it also reads
+    ranges where otherwise whole tars are copied, a few at a time: for many epochs or a shuffle, copy first.
     """
 
-    def __init__(self, url: str, verify: Verify = "first") -> None:
+    def __init__(self, url: str | os.PathLike[str], verify: Verify = "first") -> None:
         if verify not in ("first", "never"):
             raise InputError(f"verify: {verify!r} is neither 'first' nor 'never'")
-        output = Output(url)
+        output = Output(os.fspath(url))
         self.index = read_index(output)
         self._files = ShardFiles(output, self.index, verify)
         self._identities = list(self.index.identities)
@@ -95,7 +96,10 @@ class Dataset:
         world_size: int = 1,
         on_bad_shard: OnBadShard = "raise",
     ) -> Stream[Group]:
-        """One epoch over identities, each with all its samples, also when they fill several tars."""
+        """One epoch over identities, each with all its samples, also when they fill several tars.
+
+        With `on_bad_shard="skip"` a person whose samples lie partly in a bad tar comes with the others.
+        """
         count = len(self._identities)
         return self._stream("identity", count, self._group, shuffle_seed, rank, world_size, on_bad_shard)
 
@@ -195,10 +199,10 @@ def _metadata(document: bytes, key: str, shard: str) -> dict[str, Any]:
         metadata = _JSON.decode(document.decode())
     except (ValueError, RecursionError) as error:
         raise ShardError(shard, f"{key}.json is not JSON: {error}") from None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("identity"), str):
+    if not isinstance(metadata, dict) or metadata.get("key") != key:
+        raise ShardError(shard, f"{key}.json is not of this key")
+    if not isinstance(metadata.get("identity"), str) or not IDENTITY.fullmatch(metadata["identity"]):
         raise ShardError(shard, f"{key}.json names no identity")
-    if metadata.get("key") != key:
-        raise ShardError(shard, f"{key}.json is of {metadata.get('key')!r}")
     return metadata
 
 

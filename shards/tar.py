@@ -84,7 +84,7 @@ def unpack(region: bytes, shard: str) -> tuple[str, Mapping[str, bytes]]:
         name, num_bytes = _read_header(region[at : at + BLOCK], shard)
         start, end = at + BLOCK, at + BLOCK + num_bytes
         at = start + padded(num_bytes)
-        if region[end:at] != bytes(at - end):
+        if at > len(region) or region[end:at] != bytes(at - end):
             raise ShardError(shard, f"{name} is torn, or followed by something other than zeros")
         names.append(name)
         contents.append(region[start:end])

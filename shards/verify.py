@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def _field_problems(metadata: dict[str, Any]) -> Iterator[str]:
         if field_name not in metadata:
             yield f"the JSON has no {field_name}"
         elif not isinstance(metadata[field_name], kinds) or isinstance(metadata[field_name], bool):
-            yield f"{field_name} in the JSON is {metadata[field_name]!r}"
+            yield f"{field_name} in the JSON is {reprlib.repr(metadata[field_name])}"
 
 
 def _picture_problems(sample: Sample) -> Iterator[str]:
@@ -173,7 +174,7 @@ def _picture_problems(sample: Sample) -> Iterator[str]:
         elif image.shape[0] != image.shape[1]:
             yield f"the {suffix} is not square: {image.shape[1]} × {image.shape[0]} px"
         elif suffix == "jpg" and image.shape[0] != sample.metadata.get("size_px"):
-            yield f"the jpg is {image.shape[0]} px a side, the JSON says {sample.metadata.get('size_px')}"
+            yield f"the jpg is {image.shape[0]} px a side, the JSON says {reprlib.repr(sample.metadata.get('size_px'))}"
 
 
 def _order_problems(rows: Sequence[IndexRow]) -> Iterator[str]:

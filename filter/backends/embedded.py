@@ -77,9 +77,8 @@ class ResNetEmbedder:
 def lifted(descriptor: Vector) -> Vector:
     """x of any length below R → (x, √(R² − |x|²)), of length R.
 
-    dlib's network was trained on Euclidean distance d, and its vectors share a large mean. Lifted, cosine
-    ≈ 1 − d²/2R² keeps the order of distances (dlib's own threshold 0.6 is 0.955), which a plain
-    cosine does less well: benchmarks/faces.py compares them.
+    dlib's network was trained on Euclidean distance d. Cosine of lifted vectors is 1 − d²/2R² but for a small term of
+    their lengths, so it ranks pairs as d does and dlib's own threshold 0.6 is 0.955 (benchmarks/faces.py).
     """
     return np.append(descriptor, np.sqrt(np.maximum(DESCRIPTOR_RADIUS**2 - descriptor @ descriptor, 0)))
 

@@ -7,8 +7,6 @@ the first of them dominates enough is told by the tally; the caller draws the li
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from filter.rules.group import (
@@ -23,7 +21,6 @@ from filter.rules.group import (
     Rows,
     Tally,
     cosine_blocks,
-    least_cosine_of_centres,
     nobody,
     rows_of,
 )
@@ -57,7 +54,7 @@ class _People:
 
     def seen(self) -> list[Choice]:
         """Everyone seen in at least two distinct photos, the most seen first."""
-        return self._compete(self._part(self._merge(self._modes())))
+        return self._compete(self._part(self._modes()))
 
     def _modes(self) -> list[Choice]:
         """Grow one person after another, each from the face with the most neighbours left."""
@@ -100,37 +97,18 @@ class _People:
     def _fitting(self, person: Choice, fit: Floats) -> Choice:
         return self._group.choose(fit, self._limits.least_cosine(self._group.others(person)))
 
-    def _merge(self, people: list[Choice]) -> list[Choice]:
-        """Join what is one person in parts (other years, other poses): near centres, never in one photo."""
-        for one, other in itertools.combinations(range(len(people)), 2):
-            if self._same(people[one], people[other]):
-                rest = [p for i, p in enumerate(people) if i not in (one, other)]
-                free = np.ones(len(self._group.leader), dtype=bool)
-                for person in rest:
-                    free[rows_of(person)] = False
-                joined = np.where(people[one] == NO_FACE, people[other], people[one])
-                return self._merge(self._seen_twice([self._settle(joined, free), *rest]))
-        return people
-
-    def _same(self, one: Choice, other: Choice) -> bool:
-        if np.any((one != NO_FACE) & (other != NO_FACE)):
-            return False
-        sizes = len(self._group.members(one)), len(self._group.members(other))
-        least = least_cosine_of_centres(self._limits.same_person_cosine, *sizes)
-        return bool(self._group.centre(one) @ self._group.centre(other) >= least)
-
     def _part(self, people: list[Choice]) -> list[Choice]:
         """Take apart what is two people: halves whose centres are further apart than a photo may be from its own."""
         parted: list[Choice] = []
         for person in people:
             one, two = self._halves(person)
-            if min(len(self._group.members(one)), len(self._group.members(two))) < 2:
-                parted.append(person)
-            elif self._group.centre(one) @ self._group.centre(two) >= self._limits.threshold:
-                parted.append(person)
-            else:
-                parted += [one, two]
+            parted += [one, two] if self._are_two(one, two) else [person]
         return self._seen_twice(parted)
+
+    def _are_two(self, one: Choice, two: Choice) -> bool:
+        if min(len(self._group.members(one)), len(self._group.members(two))) < 2:
+            return False
+        return bool(self._group.centre(one) @ self._group.centre(two) < self._limits.threshold)
 
     def _halves(self, person: Choice) -> tuple[Choice, Choice]:
         """Two-means from the face that fits least and the one least like it; one half is soon empty for one person."""

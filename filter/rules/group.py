@@ -36,8 +36,6 @@ class Limits:
     """Least cosine of a face to the centre of many photos of its person."""
     pair_threshold: float
     """Least cosine of two photos of one person."""
-    same_person_cosine: float
-    """Least cosine of two centres of one person, each of many photos."""
 
     def least_cosine(self, others: Rows) -> Floats:
         """Least cosine of a face to the centre of so many other faces (≥ 1).
@@ -145,14 +143,6 @@ class Group:
         return np.where(self.others(person) > 0, dot / np.sqrt(np.maximum(square, 1e-12)), OUT)
 
 
-def least_cosine_of_centres(limit: float, n: Rows | int, m: Rows | int) -> Floats:
-    """Least cosine of two centres of one person, means of n and of m photos; `limit` for many.
-
-    A mean of n photos lies off the true centre by an angle whose square falls as 1/n.
-    """
-    return np.asarray(limit - (1.0 - limit) / 2 * (1.0 / np.asarray(n) + 1.0 / np.asarray(m)))
-
-
 def nobody(photos: int) -> Choice:
     """No face chosen in any photo."""
     return np.full(photos, NO_FACE, dtype=np.intp)
@@ -160,7 +150,7 @@ def nobody(photos: int) -> Choice:
 
 def rows_of(chosen: Choice) -> Rows:
     """The chosen faces, in the order of their photos."""
-    return chosen[chosen != NO_FACE]
+    return np.asarray(chosen[chosen != NO_FACE])
 
 
 def cosine_blocks(embeddings: Embeddings) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:

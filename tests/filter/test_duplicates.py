@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from crawl.photo import Photo
 from filter.duplicates import Seen
 from filter.resolution import measure
 
@@ -39,21 +40,29 @@ COPIES = {
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_copy_is_a_duplicate_of_the_first(copy):
     seen = Seen(6)
-    assert seen.check("original", measure(np.asarray(picture(1)))) is None
-    rejection = seen.check("copy", measure(np.asarray(COPIES[copy](picture(1)))))
+    assert seen.same_picture("original", measure(np.asarray(picture(1)))) is None
+    rejection = seen.same_picture("copy", measure(np.asarray(COPIES[copy](picture(1)))))
     assert (rejection.stage, rejection.reason, rejection.detail) == ("duplicates", "duplicate", "original")
     assert rejection.value <= 6
 
 
 def test_other_pictures_are_no_duplicates():
     seen = Seen(6)
-    assert [seen.check(str(s), measure(np.asarray(picture(s)))) for s in range(30)] == [None] * 30
+    assert [seen.same_picture(str(s), measure(np.asarray(picture(s)))) for s in range(30)] == [None] * 30
 
 
 def test_zero_bits_still_finds_equal_hashes_only():
     seen = Seen(0)
-    seen.check("a", measure(np.asarray(picture(1))))
-    assert seen.check("b", measure(np.asarray(picture(1)))).value == 0
+    seen.same_picture("a", measure(np.asarray(picture(1))))
+    assert seen.same_picture("b", measure(np.asarray(picture(1)))).value == 0
+
+
+def test_the_same_file_is_found_before_it_is_decoded():
+    seen = Seen(6)
+    one, copy, other = (Photo(k, "i", f"{k}.jpg", sha256, 1) for k, sha256 in [("a", "x"), ("b", "x"), ("c", "y")])
+    assert seen.same_file(one) is None
+    assert seen.same_file(copy).detail == "a"
+    assert seen.same_file(other) is None
 
 
 @settings(max_examples=25, deadline=None)
@@ -61,8 +70,8 @@ def test_zero_bits_still_finds_equal_hashes_only():
 def test_a_second_pass_over_what_was_kept_rejects_nothing(seeds):
     measures = [measure(np.asarray(picture(s).resize((80, 60)))) for s in seeds]
     first, second = Seen(6), Seen(6)
-    kept = [m for n, m in enumerate(measures) if first.check(str(n), m) is None]
-    assert all(second.check(str(n), m) is None for n, m in enumerate(kept))
+    kept = [m for n, m in enumerate(measures) if first.same_picture(str(n), m) is None]
+    assert all(second.same_picture(str(n), m) is None for n, m in enumerate(kept))
 
 
 def test_real_photos_that_are_marked_as_copies_are_found_and_no_other(shared):
@@ -75,7 +84,7 @@ def test_real_photos_that_are_marked_as_copies_are_found_and_no_other(shared):
         }
         seen = Seen(6)
         for row in sorted(mine, key=lambda r: -images[r["file"]].size):
-            rejection = seen.check(row["file"], measure(images[row["file"]]))
+            rejection = seen.same_picture(row["file"], measure(images[row["file"]]))
             marked += bool(row["near_dup_of"])
             found += bool(rejection and row["near_dup_of"])
             if rejection and not row["near_dup_of"] and not any(r["near_dup_of"] == row["file"] for r in mine):

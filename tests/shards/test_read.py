@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import threading
+import traceback
 
 import fsspec
 import numpy as np
@@ -212,6 +213,9 @@ def test_skipping_a_bad_tar_counts_what_it_costs(dataset_folder, start):
     assert (skipped.shard, skipped.samples) == (path, len(lost))
     assert "sha256" in skipped.reason
     assert len(given) + skipped.samples == len(dataset)
+    with pytest.raises(ShardError, match="damaged") as caught:
+        dataset.sample(samples[0].key)
+    assert len(traceback.extract_tb(caught.value.__traceback__)) < 10, "errors do not pile up"
 
 
 def test_what_was_skipped_is_remembered_over_a_resume(dataset_folder):
@@ -226,6 +230,14 @@ def test_what_was_skipped_is_remembered_over_a_resume(dataset_folder):
     given += list(stream)
     assert len(stream.skipped) == 2
     assert len(given) + sum(skipped.samples for skipped in stream.skipped) == len(samples)
+
+
+def test_a_pipe_under_a_tars_name_is_not_waited_for(dataset_folder):
+    output, samples = dataset_folder
+    os.unlink(output.path("shards/00000-000.tar"))
+    os.mkfifo(output.path("shards/00000-000.tar"))
+    with pytest.raises(ShardError, match="has 0 bytes"):
+        Dataset(output.url).sample(samples[0].key)
 
 
 def test_a_stopped_stream_stays_stopped(dataset_folder):
@@ -309,6 +321,15 @@ def test_the_next_tar_is_checked_ahead_and_said_when_it_is_its_turn(dataset_fold
     with pytest.raises(ShardError, match=r"00000-001\.tar: is damaged"):
         next(stream)
     dataset.close()
+
+
+def test_each_tar_is_hashed_once_however_often_it_is_read(folder, monkeypatch):
+    hashed, sha256 = [], shards.files._sha256
+    monkeypatch.setattr(shards.files, "_sha256", lambda file: hashed.append(file) or sha256(file))
+    with Dataset(folder[0]) as dataset:
+        for epoch in (dataset.stream, dataset.groups, lambda: dataset.stream(shuffle_seed=1)):
+            list(epoch())
+            assert len(hashed) == len(dataset.index.shards)
 
 
 def test_closing_while_the_next_tar_is_checked_leaves_nothing_open(folder):

@@ -45,6 +45,13 @@ def test_fields_are_those_of_a_sample(make_row):
     assert list(FIELDS) == list(to_sample(make_row("0" * 16, 1)).metadata)
 
 
+def test_a_count_that_differs_is_named(clean):
+    output, _ = clean
+    shard, rows = next(rows_by_shard(read_index(output)))
+    (problem,) = verify_shard(output, replace(shard, samples=shard.samples + 1), rows)
+    assert problem == f"shards/{shard.file}: has 3 readable samples, the index says 4"
+
+
 @pytest.fixture
 def folder(tmp_path, clean):
     shutil.copytree(clean[0].url, tmp_path / "dataset")

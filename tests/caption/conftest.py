@@ -1,0 +1,110 @@
+"""Portraits: drawn ones, whose colours are known, and real ones, cut from the shared photos when these are there."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from crawl.decode import decode
+from crawl.photo import Photo, photo_key
+from filter.config import FilterConfig
+from filter.cut import cut
+from filter.decide import Verified
+from filter.models import load_detector
+from filter.portrait import Portrait
+from filter.resolution import measure
+from filter.scan import Scanned
+
+SIZE_PX = 256
+LANDMARKS = ((108.0, 90.0), (148.0, 90.0), (128.0, 112.0), (112.0, 132.0), (144.0, 132.0))
+SKIN, HAIR = (205, 150, 125), (60, 45, 35)
+Colour = tuple[int, int, int]
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def portrait_of() -> Callable[..., Portrait]:
+    """(picture, landmarks, faces in the photo, number) → a Portrait of it."""
+
+    def make(
+        picture: Image.Image | bytes, landmarks=LANDMARKS, faces: int = 1, number: int = 0, identity: str = "1" * 16
+    ) -> Portrait:
+        key = photo_key(identity, str(number), "0" * 64)
+        jpeg = picture if isinstance(picture, bytes) else _jpeg(picture)
+        return Portrait(
+            key=key,
+            identity=identity,
+            photo=Photo(key, identity, f"{number}.jpg", "0" * 64, len(jpeg)),
+            height_px=SIZE_PX,
+            width_px=SIZE_PX,
+            crop_xyxy_px=(0, 0, SIZE_PX, SIZE_PX),
+            size_px=SIZE_PX,
+            face_xyxy_px=(84.0, 50.0, 172.0, 160.0),
+            landmarks_px=landmarks,
+            face_score=0.9,
+            faces_in_photo=faces,
+            identity_score=0.7,
+            identity_rule="cluster",
+            sharpness=100.0,
+            colourfulness=0.3,
+            keypoints=None,
+            keypoint_scores=None,
+            keypoints_reason="no pose model is configured",
+            models=("drawn",),
+            image_jpeg=jpeg,
+            face_jpeg=b"",
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Image.Image]:
+    """(colour of the background, colour of the clothes) → a head with hair and shoulders, fitting `LANDMARKS`."""
+
+    def make(background: Colour = (128, 128, 128), clothes: Colour = (40, 40, 160)) -> Image.Image:
+        picture = Image.new("RGB", (SIZE_PX, SIZE_PX), background)
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((48, 172, 208, SIZE_PX), fill=clothes)
+        pen.rectangle((110, 140, 146, 180), fill=SKIN)
+        pen.ellipse((78, 26, 178, 170), fill=HAIR)
+        pen.ellipse((86, 50, 170, 164), fill=SKIN)
+        return picture
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_portraits(shared: Path) -> list[Portrait]:
+    """Every sixth of the shared photos, cut as the filter cuts them."""
+    config = FilterConfig(models="open", min_side_px=200, min_face_px=48, size_px=256)
+    with pytest.MonkeyPatch.context() as patch, open(shared / "photos" / "identities.csv", newline="") as table:
+        patch.setenv("PERSONAE_CACHE", str(shared / "models"))
+        detect = load_detector(config).detect
+        files = [row["file"] for row in csv.DictReader(table)][::6]
+        cuts = [_cut(shared / "photos" / "identities" / file, detect, config) for file in files]
+    return [portrait for portrait in cuts if portrait is not None]
+
+
+def _cut(path: Path, detect, config: FilterConfig) -> Portrait | None:
+    content = path.read_bytes()
+    image = decode(content)
+    assert isinstance(image, np.ndarray), (path, image)
+    faces = tuple(detect(image, config.min_face_px))
+    if not faces:
+        return None
+    sha256 = hashlib.sha256(content).hexdigest()
+    photo = Photo(photo_key("1" * 16, path.name, sha256), "1" * 16, path.name, sha256, len(content))
+    return cut(image, Scanned(photo, measure(image), faces, len(faces)), Verified(0, 0.9, ("cluster",)), config)
