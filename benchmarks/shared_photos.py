@@ -1,7 +1,7 @@
 """The shared real photos as faces with known owners: read, detected and embedded once per run, kept nowhere.
 
 The folder holds `photos/identities.csv` (file, identity, target_box, near_dup_of), `photos/identities/` and
-`models/`. Near-duplicates are left out, as the scan stage does.
+`models/`. Near-duplicates are left out: those the table names, and copies the rules would count once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from PIL import ImageOps
 
 from filter.config import FilterConfig
 from filter.faces import Box, Embeddings, Face
+from filter.models import EMBEDDERS as EMBEDDERS_TABLE
 from filter.models import load_detector, load_embedder
+from filter.rules.group import Limits, first_of_its_kind
 
 EMBEDDERS = ("embedded", "open")
 MIN_FACE_PX = 64
@@ -55,7 +57,7 @@ def default_folder() -> Path:
 def known_photos(shared: Path, embedder: str) -> list[KnownPhoto]:
     """Photos in which the right face is found, by identity and file name."""
     os.environ.setdefault("PERSONAE_CACHE", str(shared / "models"))
-    config = FilterConfig(models=embedder, min_face_px=MIN_FACE_PX)  # type: ignore[arg-type]
+    config = FilterConfig(models=embedder, min_face_px=MIN_FACE_PX)
     detect, embed = load_detector(config).detect, load_embedder(config).embed
     known = []
     with open(shared / "photos" / "identities.csv", newline="") as table:
@@ -71,7 +73,7 @@ def known_photos(shared: Path, embedder: str) -> list[KnownPhoto]:
         if right is not None:
             sides, scores = tuple(f.side_px for f in faces), tuple(f.score for f in faces)
             known.append(KnownPhoto(row["file"], row["identity"], embed(image, faces), sides, scores, right))
-    return known
+    return _without_copies(known, embedder)
 
 
 def by_identity(photos: list[KnownPhoto], least: int = 1) -> dict[str, list[KnownPhoto]]:
@@ -85,6 +87,14 @@ def by_identity(photos: list[KnownPhoto], least: int = 1) -> dict[str, list[Know
 def _box(text: str) -> Box:
     left, top, right, bottom = (float(v) for v in text.split())
     return left, top, right, bottom
+
+
+def _without_copies(photos: list[KnownPhoto], embedder: str) -> list[KnownPhoto]:
+    entry = EMBEDDERS_TABLE[embedder]
+    leader = first_of_its_kind(
+        np.stack([p.embedding for p in photos]), Limits(entry.threshold, entry.pair_threshold).duplicate_cosine
+    )
+    return [photo for i, photo in enumerate(photos) if leader[i] == i]
 
 
 def _right_face(faces: list[Face], target: Box) -> int | None:

@@ -31,6 +31,19 @@ SCENARIOS = (
 )
 """(impostors, their share of the name's photos)"""
 
+COUPLE = "a couple, 6 photos, both in each"
+NOBODY = (
+    ("2 strangers", 2, 1),
+    ("3 strangers", 3, 1),
+    ("5 strangers", 5, 1),
+    ("10 strangers", 10, 1),
+    ("2 people, 2 photos each", 2, 2),
+    ("2 people, 6 photos each", 2, 6),
+    ("3 people, 4 photos each", 3, 4),
+    (COUPLE, 2, 6),
+)
+"""(title, people, photos of each): what a rule must not guess at."""
+
 
 @dataclass
 class Counts:
@@ -65,13 +78,16 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", nargs="?", type=Path, default=default_folder())
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=10, help="plantings of each identity and scenario")
     parser.add_argument("--photos", type=int, default=None, help="use at most so many right photos of an identity")
     arguments = parser.parse_args()
     for embedder in EMBEDDERS:
         groups = by_identity(known_photos(arguments.shared, embedder))
         print(f"\n### `{embedder}`\n")
         for line in table(groups, TABLE[embedder], arguments.seeds, arguments.photos):
+            print(line, flush=True)
+        print()
+        for line in refusals(groups, TABLE[embedder], 20 * arguments.seeds):
             print(line, flush=True)
 
 
@@ -141,6 +157,34 @@ def coherent(groups: dict[str, list[KnownPhoto]], name: str, number: int, rng: n
     able = [n for n in sorted(groups) if n != name and len(groups[n]) >= number]
     group = groups[able[rng.integers(len(able))]]
     return [group[i] for i in rng.permutation(len(group))[:number]]
+
+
+def refusals(groups: dict[str, list[KnownPhoto]], embedder: Calibrated, trials: int) -> Iterator[str]:
+    """Markdown lines: names under which the photos speak for nobody, and how many of them the default rule refuses."""
+    yield "| nobody to be kept | names | refused | of the rest, photos kept of two people |"
+    yield "|---|---|---|---|"
+    names = sorted(n for n, g in groups.items() if len(g) >= LEAST_PHOTOS)
+    for title, people, photos in NOBODY:
+        refused = mixed = 0
+        for seed in range(trials):
+            rng = np.random.default_rng(seed)
+            chosen = rng.permutation(names if photos > 1 else sorted(groups))[:people]
+            picked = [[groups[n][i] for i in rng.permutation(len(groups[n]))[:photos]] for n in chosen]
+            verdict = verify_identity("name", together(picked, title), embedder, VerifyConfig())
+            refused += verdict.finding.refused is not None
+            owners = {p.key: p.identity for group in picked for p in group}
+            mixed += len({owners.get(p.key) for p in verdict.photos if p.face_index is not None}) > 1
+        yield f"| {title} | {trials} | {refused} | {mixed} |"
+
+
+def together(people: list[list[KnownPhoto]], title: str) -> list[Candidates]:
+    """Each photo for itself; of a couple both faces in every photo."""
+    if title != COUPLE:
+        return [Candidates(p.key, p.embeddings, p.sides_px, p.scores) for group in people for p in group]
+    return [
+        Candidates(str(i), np.stack([a.embedding, b.embedding]), (100.0, 100.0), (1.0, 1.0))
+        for i, (a, b) in enumerate(zip(*people, strict=True))
+    ]
 
 
 def count(counts: Counts, planted: Planted, embedder: Calibrated, config: VerifyConfig) -> None:

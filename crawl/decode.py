@@ -9,24 +9,17 @@ where the bytes come from.
 from __future__ import annotations
 
 import functools
-import re
 import struct
 import warnings
-import zlib
-from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as pil
-from PIL import ImageChops, ImageCms, ImageFile, features
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import ImageCms, ImageFile
 
+from crawl.containers import Refusal, open_photo, refuse_grey_fill
 from crawl.photo import Rejection
-from crawl.store import suffix_of
 
 Image = npt.NDArray[np.uint8]
 """height × width × 3, RGB in sRGB, the way up it is meant to be seen. Read-only."""
@@ -45,12 +38,6 @@ REASONS = {
 """Everything `decode` can say, and what it means."""
 
 MAX_PIXELS = 64_000_000
-_MAX_SCANS = 100
-_MAX_SEGMENTS = 65_536
-_MAX_JUNK = 65_536
-"""Bytes between a JPEG's segments, which decoders skip one at a time."""
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
-_CHUNK, _CRC = struct.Struct(">I4s"), struct.Struct(">I")
 _TURNS = {
     2: pil.Transpose.FLIP_LEFT_RIGHT,
     3: pil.Transpose.ROTATE_180,
@@ -61,22 +48,25 @@ _TURNS = {
     8: pil.Transpose.ROTATE_90,
 }
 """EXIF orientation → what undoes it."""
-_COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _LATTICE = {"L": 256, "RGB": 17, "CMYK": 9}
+"""Modes that a colour profile can be for → levels of each channel at which a profile is tried."""
 _SRGB = ImageCms.createProfile("sRGB")
 
 
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image | Rejection:
-    """The photo's pixels, or why there are none (one of `REASONS`). Never raises for what the bytes hold."""
+    """The photo's pixels, or why there are none (one of `REASONS`). Never raises for what the bytes hold.
+
+    From one thread at a time: Python's warnings are quietened for the whole process meanwhile.
+    """
     assert not ImageFile.LOAD_TRUNCATED_IMAGES, "some library made Pillow fill what is missing with grey"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _open(content, max_pixels)
+            image = open_photo(content, max_pixels)
             image.load()
-            _refuse_grey_fill(image, content)
+            refuse_grey_fill(image, content)
             return _upright_srgb(image, content)
-    except _Refusal as refusal:
+    except Refusal as refusal:
         return Rejection("decode", *refusal.args)
     except MemoryError:
         return Rejection("decode", "out_of_memory")
@@ -89,15 +79,11 @@ def header_size(content: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _open(content, max_pixels)
+            image = open_photo(content, max_pixels)
     except Exception:  # `decode` counts it, with the reason
         return None
     width, height = image.size
     return (width, height) if _orientation(image.info.get("exif")) >= 5 else (height, width)
-
-
-class _Refusal(Exception):
-    """Arguments: reason, value, threshold."""
 
 
 def _reason(error: Exception) -> str:
@@ -110,149 +96,6 @@ def _reason(error: Exception) -> str:
     if "truncated" in text or "Truncated data" in text:
         return "truncated"
     return "corrupt"
-
-
-def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """The photo with its header read and found acceptable, its pixels not yet decoded."""
-    if not content:
-        raise _Refusal("empty")
-    kind = suffix_of(content)
-    if kind not in _READERS:
-        raise _Refusal("format")
-    image = _READERS[kind](content, max_pixels)
-    _refuse_large(image.height * image.width, max_pixels)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise _Refusal("animated", frames, 1)
-    return image
-
-
-def _refuse_large(pixels: int, max_pixels: int) -> None:
-    if pixels > max_pixels:
-        raise _Refusal("too_many_pixels", pixels, max_pixels)
-
-
-class _Jpeg(JpegImageFile):
-    def _read_dpi_from_exif(self) -> None:
-        """Not needed, and in Pillow a broken EXIF block can make this fail."""
-
-
-def _read_jpeg(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    start, several = _first_scan(content)
-    if content.rfind(b"\xff\xd9", start) < 0:
-        raise _Refusal("truncated")
-    scans = 1 + content.count(b"\xff\xda", start, content.find(b"\xff\xd9", start)) if several else 1
-    if scans > _MAX_SCANS:
-        raise _Refusal("too_many_scans", scans, _MAX_SCANS)
-    return _Jpeg(BytesIO(content))
-
-
-def _first_scan(content: bytes) -> tuple[int, bool]:
-    """Where the first scan begins, and whether others follow: it lacks a component, or the frame is progressive."""
-    position, junk, components = 2, _MAX_JUNK, b""
-    for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(content, position, position + junk)
-        if found is None:
-            raise _Refusal("corrupt" if position + junk < len(content) else "truncated")
-        marker = content[found.start() + 1]
-        junk -= found.start() - position
-        position = found.end()
-        if marker == 0xDA:
-            return position, content[position + 2 : position + 3] != components
-        if marker in (0xC0, 0xC1):
-            components = content[position + 7 : position + 8]
-        if marker != 0x01 and not 0xD0 <= marker <= 0xD9:
-            position += max(2, int.from_bytes(content[position : position + 2], "big"))
-    raise _Refusal("metadata_bomb")
-
-
-def _read_png(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Every chunk must be there, and those that make pixels must have the right checksum."""
-    view, position = memoryview(content), 8
-    for _ in range(_MAX_SEGMENTS):
-        if position + 12 > len(content):
-            raise _Refusal("truncated")
-        length, kind = _CHUNK.unpack_from(content, position)
-        end = position + 12 + length
-        if end > len(content):
-            raise _Refusal("truncated")
-        if kind[:1].isupper() and _CRC.unpack_from(content, end - 4) != (zlib.crc32(view[position + 4 : end - 4]),):
-            raise _Refusal("corrupt")
-        if kind == b"IEND":
-            return PngImageFile(BytesIO(content))
-        position = end
-    raise _Refusal("metadata_bomb")
-
-
-def _read_webp(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """The size comes first: libwebp takes memory for the whole canvas as soon as it is opened."""
-    if 8 + int.from_bytes(content[4:8], "little") > len(content):
-        raise _Refusal("truncated")
-    _refuse_large(_webp_pixels(content), max_pixels)
-    return WebPImageFile(BytesIO(content))
-
-
-def _webp_pixels(content: bytes) -> int:
-    """height × width of the canvas, in the spelling of each of the three kinds; what is no WebP may say anything."""
-    number = int.from_bytes
-    if content[12:16] == b"VP8X":
-        return (number(content[24:27], "little") + 1) * (number(content[27:30], "little") + 1)
-    if content[12:16] == b"VP8L":
-        packed = number(content[21:25], "little")
-        return ((packed & 0x3FFF) + 1) * ((packed >> 14 & 0x3FFF) + 1)
-    return (number(content[26:28], "little") & 0x3FFF) * (number(content[28:30], "little") & 0x3FFF)
-
-
-_AVIF_EXIF = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", re.DOTALL)
-_AVIF_SIZE = re.compile(rb"\0\0\0\x14ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
-
-
-def _read_avif(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """AVIF says in its own boxes which way is up; its EXIF is hidden, as a broken one would stop Pillow."""
-    _refuse_cut_boxes(content)
-    for width, height in _AVIF_SIZE.findall(content):
-        _refuse_large(int.from_bytes(height, "big") * int.from_bytes(width, "big"), max_pixels)
-    return AvifImageFile(BytesIO(_AVIF_EXIF.sub(rb"\1none", content)))
-
-
-def _refuse_cut_boxes(content: bytes) -> None:
-    position = 0
-    for _ in range(_MAX_SEGMENTS):
-        if position + 8 > len(content):
-            break
-        length, kind = _CHUNK.unpack_from(content, position)
-        if kind not in (b"ftyp", b"meta", b"moov", b"mdat", b"free") or length < 8:
-            return  # data behind the image, or a spelling that libavif may judge
-        position += length
-    if position > len(content):
-        raise _Refusal("truncated")
-
-
-_READERS: dict[str, Callable[[bytes, int], ImageFile.ImageFile]] = {
-    "jpg": _read_jpeg,
-    "png": _read_png,
-    "webp": _read_webp,
-    **({"avif": _read_avif} if features.check("avif") else {}),
-}
-
-
-def _refuse_grey_fill(image: pil.Image, content: bytes) -> None:
-    """Refuse a JPEG that was cut and then given an end marker.
-
-    libjpeg paints what is missing mid-grey and tells nobody. Where the last corner is just that grey,
-    decode once more with bytes put in before the end marker: only a decoder short of data reads them.
-    """
-    width, height = image.size
-    if not isinstance(image, JpegImageFile):
-        return
-    corner = np.asarray(image.crop((max(0, width - 8), max(0, height - 8), width, height)))
-    if corner.min() < 127 or corner.max() > 128:
-        return
-    end = content.find(b"\xff\xd9", _first_scan(content)[0])
-    again = _Jpeg(BytesIO(content[:end] + bytes(range(1, 129)) + content[end:]))
-    again.load()
-    if ImageChops.difference(image, again).getbbox() is not None:
-        raise _Refusal("truncated")
 
 
 def _upright_srgb(image: pil.Image, content: bytes) -> Image:
@@ -281,7 +124,7 @@ def _split(image: pil.Image, content: bytes) -> tuple[pil.Image, pil.Image | Non
     if image.has_transparency_data:
         whole = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
         return whole.convert(whole.mode[:-1]), whole.getchannel("A")
-    return (image, None) if image.mode in _COLOUR_SPACES else (image.convert("L" if image.mode == "1" else "RGB"), None)
+    return (image, None) if image.mode in _LATTICE else (image.convert("L" if image.mode == "1" else "RGB"), None)
 
 
 def _to_srgb(colour: pil.Image, profile: bytes | None) -> pil.Image:
@@ -298,8 +141,6 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From a profile to sRGB, perceptual; None if it is broken, for another mode, or moves no colour by over 1."""
     try:
         icc = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if icc.profile.xcolor_space.strip() != _COLOUR_SPACES[mode]:
-            return None
         transform = ImageCms.buildTransform(icc, _SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
         colours = _lattice(mode)
         converted = ImageCms.applyTransform(colours, transform)

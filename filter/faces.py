@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-Image = npt.NDArray[np.uint8]
-"""height × width × 3, sRGB."""
+from crawl.decode import Image as Image
+
 Embeddings = npt.NDArray[np.float32]
 """rows × dimensions, each row of unit length."""
 Point = tuple[float, float]

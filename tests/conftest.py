@@ -139,6 +139,10 @@ def _bombs(files: dict[str, bytes]) -> dict[str, tuple[bytes, str | None]]:
         "png of 70000 chunks": (_after_ihdr(png, _chunk(b"teST", b"") * 70_000), "metadata_bomb"),
         "jpeg of 70000 segments": (jpeg[:2] + b"\xff\xfe\0\2" * 70_000 + jpeg[2:], "metadata_bomb"),
         "jpeg with 2 MB of junk between its segments": (jpeg[:sos] + bytes(2 << 20) + jpeg[sos:], "corrupt"),
+        "jpeg with junk between all of its segments": (
+            jpeg[:sos] + (bytes(60_000) + b"\xff\xfe\0\2") * 30 + jpeg[sos:],
+            "corrupt",
+        ),
         "jpeg of 2 MB of 0xff": (b"\xff\xd8" + b"\xff" * (2 << 20), "corrupt"),
         "jpeg of 500 scans": (scan[:last] + scan[last:-2] * 500 + scan[-2:], "too_many_scans"),
     }
@@ -174,6 +178,7 @@ def _odd_but_good(picture: Image.Image, files: dict[str, bytes]) -> dict[str, tu
         **{f"{name} and a zip": content + archive for name, content in files.items()},
         **{f"{name} and html": content + page for name, content in files.items()},
         "jpeg with html in a comment": jpeg[:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(page)) + page + jpeg[2:],
+        "png that is animated by no frame": _after_ihdr(files["png"], _chunk(b"acTL", bytes(8))),
         "mpo": _save(picture, "MPO", save_all=True, append_images=[picture.rotate(180)]),
         "1×1": _save(picture.resize((1, 1)), "PNG"),
         "1×20000": _save(picture.resize((1, 20_000)), "JPEG"),

@@ -191,11 +191,9 @@ def _refusal(error: OSError) -> str:
 
 
 def _read(path: str, max_bytes: int) -> bytes | Rejection:
-    """Looks before it opens, as opening a device can do things, and after, as files can be swapped in between."""
+    """What was a file when it was found may be a link or a pipe by now: never follow, never wait."""
     if os.path.realpath(path, strict=True) != path:
         return Rejection("crawl", "unsafe_link")
-    if not stat.S_ISREG(os.lstat(path).st_mode):
-        return Rejection("crawl", "not_a_file")
     descriptor = os.open(path, _OPEN)
     try:
         status = os.fstat(descriptor)

@@ -122,8 +122,8 @@ class Group:
 
     def others(self, person: Choice) -> Rows:
         """For each face, the number of members that are not this face."""
-        members = self.members(person)
-        return np.asarray(len(members) - np.isin(self.leader, members).astype(np.intp))
+        own = self._belongs(person)
+        return np.asarray(len(self.members(person)) - own.astype(np.intp))
 
     def centre(self, person: Choice) -> Floats:
         """Unit mean of the members (at least one)."""
@@ -137,10 +137,16 @@ class Group:
         """
         x, members = self.embeddings.astype(np.float64), self.members(person)
         total, leaders = x[members].sum(axis=0), x[self.leader]
-        own = np.isin(self.leader, members)
+        own = self._belongs(person)
         dot = x @ total - own * np.einsum("fd,fd->f", x, leaders)
         square = total @ total - own * (2 * (leaders @ total) - 1)
-        return np.where(self.others(person) > 0, dot / np.sqrt(np.maximum(square, 1e-12)), OUT)
+        return np.where(len(members) - own > 0, dot / np.sqrt(np.maximum(square, 1e-12)), OUT)
+
+    def _belongs(self, person: Choice) -> Mask:
+        """Whether each face is a member, or a duplicate of one."""
+        member = np.zeros(len(self.leader), dtype=bool)
+        member[self.members(person)] = True
+        return np.asarray(member[self.leader])
 
 
 def nobody(photos: int) -> Choice:

@@ -101,6 +101,8 @@ def test_bombs_take_no_memory(hostile_images, tmp_path):
 
 def test_values_and_thresholds(hostile_images):
     assert decode(hostile_images["png of 13000²"][0]) == Rejection("decode", "too_many_pixels", 169e6, 64e6)
+    assert decode(hostile_images["webp of 16383²"][0]) == Rejection("decode", "too_many_pixels", 16383**2, 64e6)
+    assert decode(hostile_images["webp lossless of 16384²"][0]) == Rejection("decode", "too_many_pixels", 2**28, 64e6)
     assert decode(hostile_images["animated webp"][0]) == Rejection("decode", "animated", 2, 1)
     assert decode(hostile_images["jpeg of 500 scans"][0]).threshold == 100
 
@@ -166,7 +168,7 @@ BROKEN_EXIF = {
     "entries out of bounds": b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x1a\x01" * 9,
     "orientation of 99": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\x01\3\0\1\0\0\0\x63\0\0\0\0\0\0\0",
     "orientation as text": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\x01\2\0\1\0\0\0\6\0\0\0\0\0\0\0",
-    "empty resolution": b"Exif\0\0II*\0\x08\0\0\0\2\0\x1a\x01\2\0\0\0\0\0\0\0\0\0\x28\1\3\0\1\0\0\0\2\0\0\0\0\0\0\0",
+    "resolution of one byte": b"Exif\0\0II*\0\x08\0\0\0\2\0\x1a\1\1\0\1\0\0\0\0\0\0\0\x28\1\3\0\1\0\0\0\2" + bytes(7),
     "circle of directories": b"Exif\0\0II*\0\x08\0\0\0\0\0\x08\0\0\0",
 }
 
@@ -174,7 +176,9 @@ BROKEN_EXIF = {
 @pytest.mark.parametrize("name", BROKEN_EXIF)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_broken_exif_is_no_reason_to_fail(name, kind, pixels):
-    assert far(decode(save(pixels, kind, exif=BROKEN_EXIF[name])), decode(save(pixels, kind))) == 0
+    content = save(pixels, kind, exif=BROKEN_EXIF[name])
+    assert header_size(content) == (64, 96)
+    assert far(decode(content), decode(save(pixels, kind))) == 0
 
 
 def test_orientation_survives_breakage_elsewhere_in_exif(pixels):
@@ -226,9 +230,11 @@ def test_every_prefix_is_refused(pixels):
 def test_real_photos_are_what_pillow_shows(shared):
     """Of those without a colour profile, or with an sRGB one, which moves no colour by more than a level."""
     compared = 0
-    for path in sorted((shared / "photos").rglob("*.jpg"))[::5]:
+    for number, path in enumerate(sorted((shared / "photos").rglob("*.jpg"))):
         content = path.read_bytes()
         picture = Image.open(io.BytesIO(content))
+        if number % 5 and "icc_profile" not in picture.info:
+            continue
         image = decode(content)
         assert isinstance(image, np.ndarray), path.name
         assert header_size(content) == image.shape[:2]
