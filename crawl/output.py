@@ -86,6 +86,8 @@ class Output:
                 self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._fs.put_file(temporary, path)
         except OSError as error:
+            if error.filename is not None and _TEMPORARY not in os.fsdecode(error.filename):
+                raise  # of another file: a row of this table that could not be made
             raise OSError(error.errno, error.strerror or str(error), path) from error
         finally:
             if temporary is not None and os.path.exists(temporary):

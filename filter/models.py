@@ -18,16 +18,6 @@ from filter.weights import cache_folder, sha256_of, weights_path
 PUBLIC_DOMAIN = "public domain (CC0-1.0)"
 DLIB_MODELS = "github.com/davisking/dlib-models, in the package face_recognition_models"
 
-DLIB_LANDMARKS_68 = ModelSpec(
-    name="dlib-68-landmarks",
-    file="shape_predictor_68_face_landmarks.dat",
-    sha256="fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
-    num_bytes=99_693_937,
-    licence=f"{PUBLIC_DOMAIN}; trained on iBUG 300-W, whose photos exclude commercial use",
-    input_size="any",
-    source=DLIB_MODELS,
-    package="face_recognition_models",
-)
 DLIB_LANDMARKS_5 = ModelSpec(
     name="dlib-5-landmarks",
     file="shape_predictor_5_face_landmarks.dat",
@@ -105,7 +95,7 @@ class EmbedderSpec:
 
 
 DETECTORS: dict[str, DetectorSpec] = {
-    "embedded": DetectorSpec((DLIB_LANDMARKS_68,), min_score=0.2, score="SVM margin, clear faces 0.4–3"),
+    "embedded": DetectorSpec((DLIB_LANDMARKS_5,), min_score=0.2, score="SVM margin, clear faces 0.4–3"),
     "open": DetectorSpec((RETINAFACE_MOBILENET,), min_score=0.6, score="probability, 0–1"),
     "insightface": DetectorSpec((), min_score=0.5, score="probability, 0–1"),
     "retina-face": DetectorSpec((), min_score=0.9, score="probability, 0–1"),
@@ -125,7 +115,7 @@ def load_detector(config: FilterConfig) -> FaceDetector:
         case "embedded":
             from filter.backends.embedded import HogDetector
 
-            return HogDetector(weights_path(DLIB_LANDMARKS_68))
+            return HogDetector(weights_path(DLIB_LANDMARKS_5))
         case "open":
             from filter.backends.open import RetinaFaceMobileNet
 
@@ -154,7 +144,9 @@ def load_embedder(config: FilterConfig) -> FaceEmbedder:
         case _:
             from filter.backends.embedded import ResNetEmbedder
 
-            return ResNetEmbedder(weights_path(DLIB_LANDMARKS_5), weights_path(DLIB_RESNET))
+            return ResNetEmbedder(
+                weights_path(DLIB_LANDMARKS_5), weights_path(DLIB_RESNET), dlib_boxes=config.models == "embedded"
+            )
 
 
 def min_face_score(config: FilterConfig) -> float:
@@ -198,7 +190,8 @@ def licences(config: FilterConfig) -> list[str]:
 
 
 def _pinned(config: FilterConfig) -> tuple[ModelSpec, ...]:
-    return DETECTORS[config.models].weights + EMBEDDERS[config.embedder_name].weights
+    """Each file once: dlib's detector and embedder share their predictor."""
+    return tuple(dict.fromkeys(DETECTORS[config.models].weights + EMBEDDERS[config.embedder_name].weights))
 
 
 def _own_version(name: str, path: Path) -> str:

@@ -62,15 +62,16 @@ def to_sample(row: Captioned) -> Sample:
         "colourfulness": round(portrait.colourfulness, 4),
         "keypoints": None if portrait.keypoints is None else [_rounded(p) for p in portrait.keypoints],
         "keypoint_scores": None if portrait.keypoint_scores is None else _rounded(portrait.keypoint_scores, 4),
-        "keypoints_reason": portrait.keypoints_reason,
+        "keypoints_reason": portrait.keypoints_reason or "",
         "sha256": photo.sha256,
-        "source": photo.source if photo.image_url else None,
-        "page_url": photo.page_url,
-        "image_url": photo.image_url,
-        "licence": photo.licence,
-        "author": photo.author,
-        "fetched_at": photo.fetched_at,
-        "signals": list(photo.signals),
+        # "" for what is unknown, never null: `datasets` takes a field's type from the first samples it sees.
+        # A local file's path is left out, since it holds the person's name.
+        "page_url": photo.page_url or "",
+        "image_url": photo.image_url or "",
+        "licence": photo.licence or "",
+        "author": photo.author or "",
+        "fetched_at": photo.fetched_at or "",
+        "signals": ", ".join(photo.signals),
         "models": list(portrait.models),
     }
     return Sample(portrait.key, portrait.identity, portrait.image_jpeg, portrait.face_jpeg, metadata)

@@ -26,7 +26,6 @@ from shards.sample import Sample
 from shards.tar import ShardError, regions
 
 _NUMBER = (int, float)
-_TEXT_OR_NONE = (str, NoneType)
 _LIST_OR_NONE = (list, NoneType)
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "key": str,
@@ -51,15 +50,14 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "colourfulness": _NUMBER,
     "keypoints": _LIST_OR_NONE,
     "keypoint_scores": _LIST_OR_NONE,
-    "keypoints_reason": _TEXT_OR_NONE,
+    "keypoints_reason": str,
     "sha256": str,
-    "source": _TEXT_OR_NONE,
-    "page_url": _TEXT_OR_NONE,
-    "image_url": _TEXT_OR_NONE,
-    "licence": _TEXT_OR_NONE,
-    "author": _TEXT_OR_NONE,
-    "fetched_at": _TEXT_OR_NONE,
-    "signals": list,
+    "page_url": str,
+    "image_url": str,
+    "licence": str,
+    "author": str,
+    "fetched_at": str,
+    "signals": str,
     "models": list,
 }
 """What KEY.json must hold, and as what."""

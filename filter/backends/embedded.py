@@ -1,11 +1,12 @@
-"""dlib's HOG face detector, shape predictors and 128-d ResNet: the default that comes with the install.
+"""dlib's HOG face detector, 5-point shape predictor and 128-d ResNet: the default that comes with the install.
 
-Knows how dlib wants its pictures; does not know where the weight files lie.
+Knows how dlib wants its pictures and what its five points are; does not know where the weight files lie.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import dlib
 import numpy as np
@@ -26,15 +27,36 @@ DESCRIPTOR_RADIUS = 2.0
 """Greater than the length of any descriptor (1.29–1.57 on real photos), see `lifted`."""
 
 
+class NoseMap(NamedTuple):
+    """Where the nose tip and the mouth corners are, given the eyes and the base of the nose.
+
+    Frame: the origin midway between the eyes; x towards the eye on the photo's right, y a quarter turn on, towards the
+    mouth; the unit is the distance between the eyes. With the base of the nose at (u, v), the nose tip is at
+    (tip_u·u, tip_y + tip_v·v), the mouth corners at (mouth_u·u ∓ mouth_half, mouth_y + mouth_v·v).
+    """
+
+    tip_u: float
+    tip_y: float
+    tip_v: float
+    mouth_u: float
+    mouth_y: float
+    mouth_v: float
+    mouth_half: float
+
+
+NOSE_MAP = NoseMap(tip_u=0, tip_y=0, tip_v=0, mouth_u=0, mouth_y=0, mouth_v=0, mouth_half=0)
+"""TODO"""
+
+
 class HogDetector:
-    """Frontal faces by HOG + linear SVM; landmarks by a regression-tree ensemble of 68 points.
+    """Frontal faces by HOG + linear SVM; landmarks from a regression-tree ensemble of five points, see `NOSE_MAP`.
 
     The score is the SVM's margin: 0 is the detector's own threshold, clear faces have 0.4–3.
     """
 
-    def __init__(self, predictor_68: Path) -> None:
+    def __init__(self, predictor_5: Path) -> None:
         self._detector = dlib.get_frontal_face_detector()
-        self._predictor = dlib.shape_predictor(str(predictor_68))
+        self._predictor = dlib.shape_predictor(str(predictor_5))
 
     def detect(self, image: Image, min_face_px: int) -> list[Face]:
         """Faces of half `min_face_px` and more, best score first; landmarks from the photo as it is."""
@@ -42,27 +64,32 @@ class HogDetector:
         rectangles, scores, _ = self._detector.run(scaled, 0, 0.0)
         x_scale, y_scale = image.shape[1] / scaled.shape[1], image.shape[0] / scaled.shape[0]
         boxes = [_box(rectangle, x_scale, y_scale) for rectangle in rectangles]
-        image = np.ascontiguousarray(image)
         faces = [
-            Face(box, self._five_landmarks(image, box), float(score)) for box, score in zip(boxes, scores, strict=True)
+            Face(box, five_landmarks(self.shape_px(image, box)), float(score))
+            for box, score in zip(boxes, scores, strict=True)
         ]
         return sorted(faces, key=lambda face: (-face.score, face.box_xyxy_px))
 
-    def _five_landmarks(self, image: Image, box: Box) -> tuple[Point, ...]:
-        shape = self._predictor(image, _rectangle(box))
-        points = np.array([(part.x, part.y) for part in shape.parts()], np.float64) + 0.5
-        left_eye, right_eye = points[36:42].mean(0), points[42:48].mean(0)
-        return tuple((float(x), float(y)) for x, y in (left_eye, right_eye, points[30], points[48], points[54]))
+    def shape_px(self, image: Image, box: Box) -> Vector:
+        """dlib's own five points, 5 × 2: for the eye on the photo's right its outer and inner corner, for the eye on
+        the left its outer and inner corner, the base of the nose."""
+        shape = self._predictor(np.ascontiguousarray(image), _rectangle(box))
+        return np.array([(part.x, part.y) for part in shape.parts()], np.float64) + 0.5
 
 
 class ResNetEmbedder:
-    """dlib's face descriptor, lifted to unit length; works from the landmarks of any detector."""
+    """dlib's face descriptor, lifted to unit length.
+
+    The network wants dlib's five points, found anew in each face: in the box itself when it is `HogDetector`'s
+    (`dlib_boxes`), else in the box that dlib would draw round the landmarks.
+    """
 
     dimensions = 129
 
-    def __init__(self, predictor_5: Path, network: Path) -> None:
+    def __init__(self, predictor_5: Path, network: Path, dlib_boxes: bool = False) -> None:
         self._predictor = dlib.shape_predictor(str(predictor_5))
         self._network = dlib.face_recognition_model_v1(str(network))
+        self._dlib_boxes = dlib_boxes
 
     def embed(self, image: Image, faces: list[Face]) -> Embeddings:
         """One unit row a face."""
@@ -70,8 +97,26 @@ class ResNetEmbedder:
         return unit_rows([lifted(self._descriptor(image, face)) for face in faces], self.dimensions, "dlib-resnet-v1")
 
     def _descriptor(self, image: Image, face: Face) -> Vector:
-        shape = self._predictor(image, _rectangle(predictor_box(face.landmarks_px)))
-        return np.array(self._network.compute_face_descriptor(image, shape))
+        box = face.box_xyxy_px if self._dlib_boxes else predictor_box(face.landmarks_px)
+        return np.array(self._network.compute_face_descriptor(image, self._predictor(image, _rectangle(box))))
+
+
+def five_landmarks(shape_px: Vector, nose_map: NoseMap = NOSE_MAP) -> tuple[Point, ...]:
+    """ArcFace's five from dlib's five (5 × 2): the eyes' centres between their corners, the rest by `nose_map`."""
+    left, right, nose = shape_px[2:4].mean(0), shape_px[:2].mean(0), shape_px[4]
+    u, v = in_eye_frame(nose[None], left, right)[0]
+    tip = nose_map.tip_u * u, nose_map.tip_y + nose_map.tip_v * v
+    mouth_x, mouth_y = nose_map.mouth_u * u, nose_map.mouth_y + nose_map.mouth_v * v
+    corners = (mouth_x - nose_map.mouth_half, mouth_y), (mouth_x + nose_map.mouth_half, mouth_y)
+    points = np.array([(-0.5, 0.0), (0.5, 0.0), tip, *corners])
+    return tuple((float(x), float(y)) for x, y in points @ _eye_axes(left, right) + (left + right) / 2)
+
+
+def in_eye_frame(points_px: Vector, left_eye: Vector, right_eye: Vector) -> Vector:
+    """Points (n × 2) in the frame of `NoseMap`."""
+    axes = _eye_axes(left_eye, right_eye)
+    seen: Vector = (points_px - (left_eye + right_eye) / 2) @ axes.T / (axes[0] @ axes[0])
+    return seen
 
 
 def lifted(descriptor: Vector) -> Vector:
@@ -94,6 +139,12 @@ def predictor_box(landmarks_px: tuple[Point, ...]) -> Box:
     x, y = (float(v) for v in points.mean(0))
     y -= 0.02 * side
     return x - side / 2, y - side / 2, x + side / 2, y + side / 2
+
+
+def _eye_axes(left_eye: Vector, right_eye: Vector) -> Vector:
+    """Both unit vectors of the eyes' frame in pixels, a row each."""
+    x, y = right_eye - left_eye
+    return np.array([(x, y), (-y, x)])
 
 
 def _scaled(image: Image, wanted_scale: float) -> Image:

@@ -75,12 +75,21 @@ def test_datasets_in_a_stream(folder, tmp_path):
 def test_datasets_in_a_stream_with_fields_that_come_late(tmp_path, make_bucket, write):
     """As the document says: null in the first five samples, something later."""
     samples = make_bucket([4, 8])
-    late = {"author": "someone", "signals": ["noai"], "keypoints": [[1.5, 2.0]] * 12, "keypoint_scores": [0.5] * 12}
+    late = {"author": "someone", "signals": "noai", "keypoints": [[1.5, 2.0]] * 12, "keypoint_scores": [0.5] * 12}
     mixed = [s if n < 7 else replace(s, metadata={**s.metadata, **late}) for n, s in enumerate(samples)]
     write(Output(str(tmp_path / "my-dataset")), 0, mixed)
     code = snippet("python", "load_dataset") + '    print(sample["json"]["author"], sample["json"]["keypoints"])\n'
     lines = run(code, tmp_path, tmp_path)
-    assert lines[1::2] == ["None None"] * 7 + [f"someone {[[1.5, 2.0]] * 12}"] * 5
+    assert lines[1::2] == [" None"] * 7 + [f"someone {[[1.5, 2.0]] * 12}"] * 5
+
+
+def test_datasets_as_a_table_with_text_that_comes_late(tmp_path, make_bucket, write):
+    samples = make_bucket([4, 8])
+    late = {"author": "someone", "page_url": "https://example.org/", "signals": "noai"}
+    mixed = [s if n < 7 else replace(s, metadata={**s.metadata, **late}) for n, s in enumerate(samples)]
+    write(Output(str(tmp_path / "my-dataset")), 0, mixed)
+    code = snippet("python", "load_dataset").replace(", streaming=True", "") + '    print(sample["json"]["author"])\n'
+    assert run(code, tmp_path, tmp_path)[1::2] == [""] * 7 + ["someone"] * 5
 
 
 def test_datasets_as_a_table(folder, tmp_path):
