@@ -1,0 +1,1 @@
+"""Speed, memory and quality, measured: `make bench` runs every one; each also runs alone."""

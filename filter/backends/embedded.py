@@ -44,8 +44,15 @@ class NoseMap(NamedTuple):
     mouth_half: float
 
 
-NOSE_MAP = NoseMap(tip_u=0, tip_y=0, tip_v=0, mouth_u=0, mouth_y=0, mouth_v=0, mouth_half=0)
-"""TODO"""
+NOSE_MAP = NoseMap(
+    tip_u=1.406, tip_y=-0.162, tip_v=0.946, mouth_u=0.219, mouth_y=0.482, mouth_v=0.774, mouth_half=0.446
+)
+"""Least squares over 129 faces of 18 people against RetinaFace-MobileNet's landmarks (`benchmarks.faces --fit`).
+
+Mean error on people left out of the fit, in distances between the eyes: nose tip 0.08, mouth corners 0.11 (eye
+centres, which are not mapped, 0.05); the tip's place beside the eyes' middle, which tells yaw, correlates at 0.93.
+Mouth corners are estimates of where a mouth is: dlib's five points do not see it open, smile or turn.
+"""
 
 
 class HogDetector:
@@ -60,6 +67,7 @@ class HogDetector:
 
     def detect(self, image: Image, min_face_px: int) -> list[Face]:
         """Faces of half `min_face_px` and more, best score first; landmarks from the photo as it is."""
+        image = np.ascontiguousarray(image)
         scaled = _scaled(image, 2 * SMALLEST_FACE_PX / min_face_px)
         rectangles, scores, _ = self._detector.run(scaled, 0, 0.0)
         x_scale, y_scale = image.shape[1] / scaled.shape[1], image.shape[0] / scaled.shape[0]
@@ -103,20 +111,18 @@ class ResNetEmbedder:
 
 def five_landmarks(shape_px: Vector, nose_map: NoseMap = NOSE_MAP) -> tuple[Point, ...]:
     """ArcFace's five from dlib's five (5 × 2): the eyes' centres between their corners, the rest by `nose_map`."""
-    left, right, nose = shape_px[2:4].mean(0), shape_px[:2].mean(0), shape_px[4]
-    u, v = in_eye_frame(nose[None], left, right)[0]
-    tip = nose_map.tip_u * u, nose_map.tip_y + nose_map.tip_v * v
-    mouth_x, mouth_y = nose_map.mouth_u * u, nose_map.mouth_y + nose_map.mouth_v * v
-    corners = (mouth_x - nose_map.mouth_half, mouth_y), (mouth_x + nose_map.mouth_half, mouth_y)
-    points = np.array([(-0.5, 0.0), (0.5, 0.0), tip, *corners])
-    return tuple((float(x), float(y)) for x, y in points @ _eye_axes(left, right) + (left + right) / 2)
+    left, right = eyes(shape_px)
+    base = (complex(*shape_px[4]) - (left + right) / 2) / (right - left)
+    tip = complex(nose_map.tip_u * base.real, nose_map.tip_y + nose_map.tip_v * base.imag)
+    mouth = complex(nose_map.mouth_u * base.real, nose_map.mouth_y + nose_map.mouth_v * base.imag)
+    mapped = (tip, mouth - nose_map.mouth_half, mouth + nose_map.mouth_half)
+    points = (left, right, *((left + right) / 2 + (right - left) * point for point in mapped))
+    return tuple((point.real, point.imag) for point in points)
 
 
-def in_eye_frame(points_px: Vector, left_eye: Vector, right_eye: Vector) -> Vector:
-    """Points (n × 2) in the frame of `NoseMap`."""
-    axes = _eye_axes(left_eye, right_eye)
-    seen: Vector = (points_px - (left_eye + right_eye) / 2) @ axes.T / (axes[0] @ axes[0])
-    return seen
+def eyes(shape_px: Vector) -> tuple[complex, complex]:
+    """Centres of the eye on the photo's left and of the one on its right, x + iy, from dlib's five points (5 × 2)."""
+    return complex(*shape_px[2:4].mean(0)), complex(*shape_px[:2].mean(0))
 
 
 def lifted(descriptor: Vector) -> Vector:
@@ -139,12 +145,6 @@ def predictor_box(landmarks_px: tuple[Point, ...]) -> Box:
     x, y = (float(v) for v in points.mean(0))
     y -= 0.02 * side
     return x - side / 2, y - side / 2, x + side / 2, y + side / 2
-
-
-def _eye_axes(left_eye: Vector, right_eye: Vector) -> Vector:
-    """Both unit vectors of the eyes' frame in pixels, a row each."""
-    x, y = right_eye - left_eye
-    return np.array([(x, y), (-y, x)])
 
 
 def _scaled(image: Image, wanted_scale: float) -> Image:

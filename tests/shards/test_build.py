@@ -284,3 +284,13 @@ def test_two_builds_into_one_folder_are_refused(photos, tmp_path):
     with open(tmp_path / "out" / "tables" / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another build is writing here" in build(tmp_path, photos[0], code=2).stderr
+
+
+def test_names_stay_in_one_file(built, photos):
+    names = [person.name.encode() for person in photos[0].iterdir() if person.is_dir()]
+    published_files = [*(built[0] / "out" / "shards").iterdir(), built[0] / "out" / "README.md"]
+    for file in published_files:
+        content = file.read_bytes()
+        assert not [name for name in names if name in content], file
+    rows = pq.read_table(built[0] / "out" / "identities.parquet").to_pylist()
+    assert sorted(row["name"].encode() for row in rows) == sorted(names)
