@@ -67,6 +67,11 @@ class Bars:
             self.expect(stage, 0)
         self._progress.update(self._tasks[stage], advance=photos)
 
+    def settle(self) -> None:
+        """These stages are through: what upstream stages rejected never came, so nothing is left to do."""
+        for task in self._progress.tasks:
+            self._progress.update(task.id, total=task.completed)
+
     def __enter__(self) -> Bars:
         if self._progress.console.is_terminal:
             self._progress.start()
@@ -85,3 +90,4 @@ def run_here(stages: Sequence[Stage], buckets: int, output: Output, photos: int)
             bars.expect(stage.name, photos)
         for bucket in pending(stages, range(buckets), tables):
             run_pending(stages, bucket, tables, bars.tick)
+        bars.settle()

@@ -127,6 +127,7 @@ def _engine(run: BuildRun, output: Output) -> Iterator[OnEngine]:
         if not started:
             started.append(context.__enter__())
         run_on_ray(factory, run.output, buckets, run.engine, started[0], bars.tick)
+        bars.settle()
 
     try:
         yield on_engine

@@ -169,7 +169,7 @@ def test_a_changed_threshold_redoes_only_what_depends_on_it(built, photos, tmp_p
     assert redone == {"crop", "caption", "shards", "tars"}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_killed_build_is_finished_by_the_same_command(built, photos, tmp_path, seed):
     rng = random.Random(seed)
     for _ in range(2):
