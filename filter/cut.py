@@ -108,10 +108,10 @@ def cut(image: Image, scanned: Scanned, verified: Verified, config: FilterConfig
 
 
 def encode(image: Image, square: Square, size_px: int, quality: int) -> bytes:
-    """Cut, resize (bicubic, antialiased) and encode as baseline JPEG without metadata."""
+    """Cut, resize (box to within twice the size, then bicubic) and encode as baseline JPEG without metadata."""
     left, top, right, bottom = square
     pixels = PILImage.fromarray(image[top:bottom, left:right])
-    resized = pixels.resize((size_px, size_px), PILImage.Resampling.BICUBIC, reducing_gap=2.0)
+    resized = pixels.resize((size_px, size_px), PILImage.Resampling.BICUBIC, reducing_gap=1.0)
     buffer = io.BytesIO()
     resized.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

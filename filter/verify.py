@@ -125,17 +125,17 @@ def _limits(embedder: Calibrated, config: VerifyConfig) -> Limits:
 def _group(photos: Sequence[Candidates], limits: Limits) -> Group:
     assert len({p.key for p in photos}) == len(photos), "photo keys repeat"
     counts = [len(p.embeddings) for p in photos]
-    embeddings = np.concatenate([p.embeddings for p in photos]).astype(np.float32, copy=False)
+    photo_of = np.repeat(np.arange(len(photos)), counts)
+    face_index = np.concatenate([np.arange(n) for n in counts])
+    sides = np.array([side for p in photos for side in p.sides_px], dtype=np.float64)
+    scores = np.array([score for p in photos for score in p.scores], dtype=np.float64)
+    order = np.lexsort((-scores, -sides, photo_of))
+    embeddings = np.concatenate([p.embeddings for p in photos]).astype(np.float32, copy=False)[order]
     off = np.abs(np.linalg.norm(embeddings, axis=1) - 1)
     assert min(counts) > 0, "a photo without faces"
     assert np.all(off < _UNIT_TOLERANCE), "an embedding is not finite and of unit length"
-    return Group(
-        embeddings,
-        np.repeat(np.arange(len(photos)), counts),
-        np.array([side for p in photos for side in p.sides_px], dtype=np.float64),
-        np.array([score for p in photos for score in p.scores], dtype=np.float64),
-        first_of_its_kind(embeddings, limits.duplicate_cosine),
-    )
+    leader = first_of_its_kind(embeddings, limits.duplicate_cosine)
+    return Group(embeddings, photo_of, sides[order], scores[order], leader, face_index[order])
 
 
 def _photo(
@@ -146,8 +146,7 @@ def _photo(
     if row == NO_FACE:
         return PhotoVerdict(key, None, None, own.refusal or _rejection(own, number), kept_by)
     score = float(fit[row]) if fit[row] >= -1 else 1.0
-    first_row = int(np.searchsorted(group.photo_of, number))
-    return PhotoVerdict(key, int(row) - first_row, round(score, _DIGITS), None, kept_by)
+    return PhotoVerdict(key, int(group.face_index[row]), round(score, _DIGITS), None, kept_by)
 
 
 def _rejection(own: Outcome, number: int) -> Rejection:

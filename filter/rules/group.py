@@ -1,7 +1,7 @@
 """All counting faces of one name as arrays, and the few operations that every rule is made of.
 
-Rows are faces, ordered by photo; photos are numbered in the order of their keys, so that nothing here
-depends on the order of the input and every tie goes to the lower key. Knows no rule.
+Rows are faces, ordered by photo, the larger first; photos are numbered in the order of their keys, so that
+nothing here depends on the order of the input and every tie goes to the lower key. Knows no rule.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class Group:
     """The detector's."""
     leader: Rows
     """For each face the first face that it duplicates; itself when none. Only leaders vote."""
+    face_index: Rows
+    """Each face's place among its photo's faces as they came."""
 
     @property
     def photos(self) -> int:

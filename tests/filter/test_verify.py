@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crawl.tables import arrow_schema, from_record, to_record
@@ -320,8 +320,9 @@ def name_and_another_order(seed):
     return straight, [turned[i] for i in rng.permutation(len(turned))], orders
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(RULES)))
+@example(430, "hdbscan")
 def test_nothing_depends_on_the_order_of_photos_or_faces(seed, rule):
     straight, turned, orders = name_and_another_order(seed)
     config = VerifyConfig(rule=rule)
@@ -334,7 +335,7 @@ def test_nothing_depends_on_the_order_of_photos_or_faces(seed, rule):
         assert (a.rejection and a.rejection.reason) == (b.rejection and b.rejection.reason)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_at_most_one_face_a_photo_and_every_photo_is_kept_or_rejected(seed):
     straight, _, _ = name_and_another_order(seed)
@@ -374,7 +375,9 @@ def test_ten_thousand_faces_of_one_name_fit_in_little_memory():
 
 def group_of(faces, photo_of=None):
     n = len(faces)
-    return Group(faces, np.arange(n) if photo_of is None else photo_of, np.ones(n), np.ones(n), np.arange(n))
+    return Group(
+        faces, np.arange(n) if photo_of is None else photo_of, np.ones(n), np.ones(n), np.arange(n), np.arange(n)
+    )
 
 
 LIMITS = Limits(0.40, 0.35)
