@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from crawl.config import CrawlRun, Settings
 
+NON_COMMERCIAL = "insightface-non-commercial"
+"""The one licence that has to be accepted by name."""
 Rule = Literal["cluster", "photomaker-8delta", "largest-face", "linkage", "hdbscan"]
 
 
@@ -66,13 +68,20 @@ class FilterConfig(Settings):
     face_size_px: int = Field(256, ge=32, le=1024, description="Side of the reference face crop.")
     jpeg_quality: int = Field(95, ge=50, le=100, description="Quality of both encoded crops.")
 
+    @field_validator("accept_licence", mode="before")
+    @classmethod
+    def _a_licence_is_accepted_by_its_name(cls, name: object) -> object:
+        if name is not None and name != NON_COMMERCIAL:
+            raise ValueError(f"expected {NON_COMMERCIAL}, the name of the licence")
+        return name
+
     @model_validator(mode="after")
     def _an_embedder_is_known(self) -> FilterConfig:
         uses_insightface = "insightface" in (self.models, self.embedder)
         if uses_insightface and self.accept_licence is None:
             raise ValueError(
                 f"insightface's pack {self.insightface_pack} may be used for non-commercial research only: "
-                "set filter.accept_licence: insightface-non-commercial, or use models: open"
+                f"set filter.accept_licence: {NON_COMMERCIAL}, or use models: open"
             )
         return self
 

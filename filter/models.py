@@ -62,9 +62,11 @@ MOBILEFACENET = ModelSpec(
 )
 INSIGHTFACE_LICENCE = "non-commercial research only (github.com/deepinsight/insightface)"
 RETINA_FACE_LICENCE = (
-    "package MIT (github.com/serengil/retinaface); its weights were converted from insightface's RetinaFace-R50, "
-    "which insightface gives for non-commercial research only"
+    "package MIT (github.com/serengil/retinaface), which gives its weights no terms; by the authors' word they were "
+    "converted from insightface's RetinaFace, given for non-commercial research only: take them for that"
 )
+"""The word: retina-face 0.0.19's description ("pre-trained weights are same" as RetinaFace-tf2's) and its issue 10;
+issue 6 of github.com/StanislasBertrand/RetinaFace-tf2 (converted from insightface's); insightface's README."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def embedder_spec(config: FilterConfig) -> EmbedderSpec:
 def model_names(config: FilterConfig) -> tuple[str, ...]:
     """Name and version of every model in use, as recorded in each row; a change in any changes the names.
 
-    Raises InputError when a file of the user's own is missing.
+    Raises InputError when a file that is not pinned is missing and cannot be downloaded.
     """
     names = [spec.version for spec in _pinned(config)]
     if config.models == "embedded":
@@ -199,12 +201,12 @@ def _own_version(name: str, path: Path) -> str:
 
 
 def _pack_files(config: FilterConfig) -> tuple[Path, Path]:
-    from filter.backends.insightface import find_pack
+    from filter.backends.insightface import pack_paths
 
-    return find_pack(config.insightface_pack, cache_folder(), Path("~/.insightface").expanduser())
+    return pack_paths(config.insightface_pack, cache_folder(), Path("~/.insightface").expanduser())
 
 
 def _retina_face_file() -> Path:
-    from filter.backends.retinaface import find_weights
+    from filter.backends import retinaface
 
-    return find_weights(cache_folder(), Path(os.environ.get("DEEPFACE_HOME") or Path.home()))
+    return retinaface.weights_path(cache_folder(), Path(os.environ.get(retinaface.HOME_VARIABLE) or Path.home()))

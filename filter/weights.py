@@ -1,34 +1,44 @@
 """Weight files: which file a model needs, where it is kept, and whether it is the right one.
 
-A file is used only after its size and SHA-256 have been checked, once per process. Knows nothing of
-what a model does with it.
+A pinned file is used only after its size and SHA-256 have been checked, once per process; other files are the
+packages' own, brought by the packages' own functions. Knows nothing of what a model does with a file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import io
 import os
 import sys
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from crawl.errors import InputError
+from crawl.errors import InputError, one_line
 
 TIMEOUT_S = 30
 """Longest wait for the server's next byte."""
 CHUNK_BYTES = 1 << 20
+REASON_CHARS = 300
+"""Of another's message in ours."""
 
 Fetch = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens an address for reading; raises OSError when that cannot be done."""
+Bring = Callable[[Path], object]
+"""Downloads into an empty folder, in a package's own way."""
+BRING_ERRORS = (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What packages raise when a download fails or brings no whole archive; requests' errors are OSErrors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class ModelSpec:
     source: str
     """Where the weights come from, for people."""
     url: str | None = None
+    """Names a commit by its whole hash, so that it goes on meaning the same file; `sha256` guards it all the same."""
     package: str | None = None
     """The installed distribution that carries the file; None for downloads."""
 
@@ -98,6 +109,23 @@ def weights_path(spec: ModelSpec, fetch: Fetch = fetch_https) -> Path:
     return path
 
 
+def bring(wanted: tuple[Path, ...], cache: Path, bringer: Bring, url: str, by_hand: str) -> None:
+    """Have a package download the `wanted` files, all below `cache`; they appear whole, and nothing else stays.
+
+    What the package prints is not shown. Files that are there already are left as they are. Raises InputError naming
+    `url` and, in `by_hand`, what a person can do instead.
+    """
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as temp:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                bringer(Path(temp))
+            _pick(wanted, {path.name: path for path in Path(temp).rglob("*") if path.is_file()})
+    except BRING_ERRORS as error:
+        reason = one_line(error.__cause__ or error)[:REASON_CHARS]
+        raise InputError(f"{url}: cannot be downloaded: {reason}; to go on, {by_hand}") from None
+
+
 def packaged(package: str, file: str) -> Path:
     """A file of an installed distribution, found without importing it. Raises InputError."""
     try:
@@ -129,13 +157,28 @@ def _download(spec: ModelSpec, url: str, path: Path, fetch: Fetch) -> None:
                         f"nothing is kept; {by_hand}"
                     )
                 temp.flush()
-                os.fsync(temp.fileno())
-                os.fchmod(temp.fileno(), 0o644)  # a temporary file is its owner's only; a cache may be shared
-                os.replace(temp.name, path)
+                _settle(Path(temp.name), path)
             finally:
                 Path(temp.name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{url}: cannot be downloaded: {' '.join(str(error).split())}; {by_hand}") from None
+
+
+def _pick(wanted: tuple[Path, ...], brought: dict[str, Path]) -> None:
+    if lacking := [path.name for path in wanted if path.name not in brought]:
+        raise ValueError(f"what came holds no {' and no '.join(lacking)}")
+    for path in wanted:
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            _settle(brought[path.name], path)
+
+
+def _settle(temp: Path, path: Path) -> None:
+    """Give a whole file its place, on the disk before its name is."""
+    with open(temp, "rb") as file:
+        os.fsync(file.fileno())
+    temp.chmod(0o644)  # a temporary file is its owner's only; a cache may be shared
+    os.replace(temp, path)
 
 
 def _receive(fetch: Fetch, url: str, into: BinaryIO | tempfile._TemporaryFileWrapper[bytes], num_bytes: int) -> str:

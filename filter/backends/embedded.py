@@ -137,7 +137,8 @@ def lifted(descriptor: Vector) -> Vector:
 def predictor_box(landmarks_px: tuple[Point, ...]) -> Box:
     """The box dlib's detector would draw round these five landmarks: its predictors were trained on such boxes.
 
-    Both numbers are least-squares fits over real photos; they match two detectors within 1 %.
+    Both numbers are least-squares fits over real photos; from RetinaFace-MobileNet's landmarks, boxes are 1 % larger
+    than dlib's on average and 8 % off (standard deviation).
     """
     points = np.asarray(landmarks_px, np.float64)
     eyes_apart, eyes_to_mouth = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)

@@ -1,7 +1,7 @@
 """insightface's packs: SCRFD and ArcFace through the package's own model classes, two of a pack's five files.
 
-The packs are for non-commercial research only and are never downloaded here: whoever accepted the
-licence puts them in place.
+The packs are for non-commercial research only: the config says that this is accepted before one is
+downloaded, by the package's own function, as it is not pinned.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from filter.align import aligned
 from filter.backends import unit_rows
 from filter.backends.runtime import BROKEN_FILE, PROVIDERS, one_thread
 from filter.faces import Embeddings, Face, Image
+from filter.weights import bring
 
 PACKS = {
     "antelopev2": ("scrfd_10g_bnkps.onnx", "glintr100.onnx"),
@@ -26,7 +27,6 @@ PACKS = {
     "buffalo_sc": ("det_500m.onnx", "w600k_mbf.onnx"),
 }
 """Detector and recogniser of each pack."""
-RELEASE_URL = "https://github.com/deepinsight/insightface/releases/download/model-zoo/{pack}.zip"
 
 LEAST_SCORE = 0.5
 SMALLEST_FACE_PX = 32
@@ -75,8 +75,11 @@ class ArcFace:
         return unit_rows(rows, self.dimensions, self._name)
 
 
-def find_pack(name: str, cache: Path, root: Path) -> tuple[Path, Path]:
-    """Detector and recogniser, in our cache folder or in insightface's. InputError says what to put where."""
+def pack_paths(name: str, cache: Path, root: Path) -> tuple[Path, Path]:
+    """Detector and recogniser, in our cache folder or in insightface's; downloaded to ours when in neither.
+
+    Raises InputError: an unknown pack, or one that cannot be downloaded, and what to put where.
+    """
     if name not in PACKS:
         raise InputError(f"filter.insightface_pack: unknown pack {name!r}; known: {', '.join(PACKS)}")
     detector, recogniser = PACKS[name]
@@ -84,10 +87,16 @@ def find_pack(name: str, cache: Path, root: Path) -> tuple[Path, Path]:
     for folder in (cache / name, own, own / name):  # antelopev2.zip holds a folder of its own name
         if (folder / detector).is_file() and (folder / recogniser).is_file():
             return folder / detector, folder / recogniser
-    raise InputError(
-        f"insightface pack {name}: {detector} and {recogniser} are neither in {cache / name} nor in {own}: "
-        f"unpack {RELEASE_URL.format(pack=name)} in one of them"
-    )
+    paths = cache / name / detector, cache / name / recogniser
+    _download(name, paths, cache, f"unpack {detector} and {recogniser} in {cache / name} or in {own}")
+    return paths
+
+
+def _download(name: str, paths: tuple[Path, Path], cache: Path, by_hand: str) -> None:
+    """The package's function keeps a pack below any root: here a folder that is thrown away."""
+    storage = _package()[1]
+    url = storage.model_zoo_download_url(f"{name}.zip")
+    bring(paths, cache, lambda root: storage.download("models", name, force=True, root=str(root)), url, by_hand)
 
 
 def input_sides(long_side_px: int, min_face_px: int) -> list[int]:
@@ -98,7 +107,7 @@ def input_sides(long_side_px: int, min_face_px: int) -> list[int]:
 
 
 def _model(weights: Path, task: str) -> Any:
-    model_zoo = _package()
+    model_zoo = _package()[0]
     try:
         model = model_zoo.get_model(
             str(weights), providers=PROVIDERS, sess_options=one_thread(), static_shape_sessions=False
@@ -112,16 +121,18 @@ def _model(weights: Path, task: str) -> Any:
     return model
 
 
-def _package() -> Any:
+def _package() -> tuple[Any, Any]:
+    """The modules with `get_model` and with `download`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its dependencies, at import
             from insightface import model_zoo
+            from insightface.utils import storage
     except ModuleNotFoundError as error:
         raise InputError(
             f"filter.models: insightface: package {error.name} is not installed: pip install 'personae[insightface]'"
         ) from None
-    return model_zoo
+    return model_zoo, storage
 
 
 def _face(row: np.ndarray, points: np.ndarray) -> Face:

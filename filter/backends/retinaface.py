@@ -1,7 +1,6 @@
 """The retina-face package's RetinaFace (ResNet-50), on its onnxruntime engine, with our session.
 
-The package downloads its weights unpinned on first use; here a missing file is an error that says
-where to put it.
+Missing weights are downloaded by the package's own function; they are not pinned.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ from PIL import Image as PillowImage
 from crawl.errors import InputError
 from filter.backends.runtime import session
 from filter.faces import Face, Image
+from filter.weights import bring
 
 FILE = "retinaface.onnx"
-URL = "https://github.com/serengil/deepface_models/releases/download/v1.0/retinaface.onnx"
+HOME_VARIABLE = "DEEPFACE_HOME"
+"""Environment variable: the package keeps its weights below this folder, else below the user's home."""
 
 LEAST_SCORE = 0.5
 FACE_PX = 64
@@ -34,8 +35,8 @@ class RetinaFaceResNet50:
     """RetinaFace with five landmarks. The score is a softmax probability, 0–1."""
 
     def __init__(self, weights: Path) -> None:
-        self._package, network = _package()
-        self._network = _Checked(network(session(weights)), weights.name)
+        self._package, model, _ = _package()
+        self._network = _Checked(model.RetinaFace(session(weights)), weights.name)
 
     def detect(self, image: Image, min_face_px: int) -> list[Face]:
         """Faces, best score first."""
@@ -63,22 +64,47 @@ class _Checked:
         return outputs
 
 
-def find_weights(cache: Path, home: Path) -> Path:
-    """The weights in our cache folder, or where the package keeps them. Raises InputError saying what to put where."""
+def weights_path(cache: Path, home: Path) -> Path:
+    """The weights in our cache folder, or where the package keeps them; downloaded to ours when in neither.
+
+    Raises InputError saying what to put where.
+    """
     own = home / ".deepface" / "weights" / FILE
     for path in (cache / FILE, own):
         if path.is_file():
             return path
-    raise InputError(f"retina-face: {FILE} is neither in {cache} nor at {own}: download {URL} to one of them")
+    urls = _package()[1].WEIGHTS_URLS
+    bring((cache / FILE,), cache, _download, " and ".join(urls), f"put the file at {cache / FILE} or at {own}")
+    return cache / FILE
 
 
-def _package() -> tuple[Any, Any]:
-    """The module with `detect_faces`, and the network's class. Its import mutes all warnings: undone here."""
+def _download(folder: Path) -> None:
+    """By the package's function, which knows only its own place, put elsewhere for as long as it runs."""
+    _, model, weight_utils = _package()
+    before = os.environ.get(HOME_VARIABLE)
+    os.environ[HOME_VARIABLE] = str(folder)
+    try:
+        file = weight_utils.download_weights_if_necessary(FILE, model.WEIGHTS_URLS)
+    finally:
+        os.environ.pop(HOME_VARIABLE)
+        if before is not None:
+            os.environ[HOME_VARIABLE] = before
+    try:
+        session(Path(file))  # the only check there is: a whole file loads
+    except InputError:
+        raise ValueError("what came is not a whole ONNX file") from None
+
+
+def _package() -> tuple[Any, Any, Any]:
+    """The modules with `detect_faces`, with the network and with the download.
+
+    The package's import mutes all warnings: undone here.
+    """
     os.environ["DEEPFACE_BACKEND_ENGINE"] = "onnx"  # else it prefers tensorflow or torch when they are installed
     try:
         with warnings.catch_warnings():
             from retinaface import RetinaFace
-            from retinaface.commons import backend_utils
+            from retinaface.commons import backend_utils, weight_utils
             from retinaface.model import retinaface_onnx_model
     except ModuleNotFoundError as error:
         raise InputError(
@@ -86,7 +112,7 @@ def _package() -> tuple[Any, Any]:
         ) from None
     if not backend_utils.is_onnx():
         raise InputError("retina-face: another engine than onnx is in use in this process already")
-    return RetinaFace, retinaface_onnx_model.RetinaFace
+    return RetinaFace, retinaface_onnx_model, weight_utils
 
 
 def _face(face: dict[str, Any], x_scale: float, y_scale: float) -> Face:

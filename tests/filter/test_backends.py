@@ -3,6 +3,7 @@
 The two packages' own classes run on small ONNX models made here, which see a face where a cell is red.
 """
 
+import dataclasses
 import itertools
 import os
 import sys
@@ -18,14 +19,20 @@ from PIL import Image
 from crawl.errors import InputError
 from filter.align import aligned
 from filter.backends import unit_rows
-from filter.backends.embedded import DESCRIPTOR_RADIUS, HogDetector, ResNetEmbedder, lifted, predictor_box
+from filter.backends.embedded import (
+    DESCRIPTOR_RADIUS,
+    HogDetector,
+    ResNetEmbedder,
+    five_landmarks,
+    lifted,
+    predictor_box,
+)
 from filter.backends.open import MobileFaceNetEmbedder, RetinaFaceMobileNet, scales, suppressed, tiles
 from filter.config import FilterConfig
 from filter.faces import Face
 from filter.models import (
     DETECTORS,
     DLIB_LANDMARKS_5,
-    DLIB_LANDMARKS_68,
     DLIB_RESNET,
     EMBEDDERS,
     MOBILEFACENET,
@@ -45,7 +52,12 @@ FACE_IN_CELL = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
 
 @pytest.fixture(scope="session")
 def hog():
-    return HogDetector(weights_path(DLIB_LANDMARKS_68))
+    return HogDetector(weights_path(DLIB_LANDMARKS_5))
+
+
+@pytest.fixture(scope="session")
+def resnet_of_dlib_boxes():
+    return ResNetEmbedder(weights_path(DLIB_LANDMARKS_5), weights_path(DLIB_RESNET), dlib_boxes=True)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +80,7 @@ def detector(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["resnet", "mobilefacenet"])
+@pytest.fixture(params=["resnet", "resnet_of_dlib_boxes", "mobilefacenet"])
 def embedder(request):
     return request.getfixturevalue(request.param)
 
@@ -166,9 +178,62 @@ def test_the_embedder_takes_any_detectors_landmarks(resnet, hog, retinaface_mobi
     assert own @ other > 0.99
 
 
-def test_the_box_of_landmarks_is_the_detectors(hog, astronaut):
+def test_the_box_of_anothers_landmarks_is_dlibs(hog, retinaface_mobilenet, astronaut):
+    (ours,), (theirs,) = sure(hog, astronaut, 64), sure(retinaface_mobilenet, astronaut, 64)
+    assert overlap(predictor_box(theirs.landmarks_px), ours.box_xyxy_px) > 0.75
+
+
+def test_dlibs_eyes_are_between_their_corners(hog, astronaut):
     (face,) = sure(hog, astronaut, 64)
-    assert overlap(predictor_box(face.landmarks_px), face.box_xyxy_px) > 0.75
+    corners = hog.shape_px(astronaut, face.box_xyxy_px)
+    assert corners[2, 0] < corners[3, 0] < corners[4, 0] < corners[1, 0] < corners[0, 0]
+    np.testing.assert_array_equal(face.landmarks_px[:2], [corners[2:4].mean(0), corners[:2].mean(0)])
+
+
+def test_nose_tip_and_mouth_are_where_another_detector_sees_them(hog, retinaface_mobilenet, astronaut):
+    (ours,), (theirs,) = sure(hog, astronaut, 64), sure(retinaface_mobilenet, astronaut, 64)
+    off = np.linalg.norm(np.subtract(ours.landmarks_px, theirs.landmarks_px), axis=1)
+    assert (off < 0.2 * np.linalg.norm(np.subtract(*theirs.landmarks_px[:2]))).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-3, 3), st.floats(0.1, 40), st.booleans())
+def test_landmarks_turn_and_mirror_with_dlibs_five_points(seed, angle, scale, mirror):
+    shape = np.array([(9, 0), (4, 0), (-9, 0), (-4, 0), (1, 8)], float)
+    shape += np.random.default_rng(seed).uniform(-1, 1, (5, 2))
+    turn = scale * np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
+    flip = np.diag((-1 if mirror else 1, 1))
+    swap_shape, swap = ([2, 3, 0, 1, 4], [1, 0, 2, 4, 3]) if mirror else (slice(None), slice(None))
+    moved = five_landmarks((shape @ flip @ turn + (50, 7))[swap_shape])
+    expected = np.array(five_landmarks(shape))[swap] @ flip @ turn + (50, 7)
+    np.testing.assert_allclose(moved, expected, atol=1e-9 * scale + 1e-9)
+
+
+def test_a_nose_to_the_side_is_a_tip_further_to_the_side():
+    """What yaw is told from."""
+    (*_, ahead, _, _), (*_, aside, _, _) = (
+        five_landmarks(np.array([(9.0, 0), (4, 0), (-9, 0), (-4, 0), (x, 8)])) for x in (0, 2)
+    )
+    assert ahead[0] == 0
+    assert aside[0] > 2
+
+
+@pytest.mark.parametrize(
+    ("models", "used", "not_used"),
+    [("embedded", "box_xyxy_px", "landmarks_px"), ("open", "landmarks_px", "box_xyxy_px")],
+)
+def test_dlibs_own_boxes_are_used_and_others_are_drawn_round_landmarks(hog, astronaut, models, used, not_used):
+    embedder = load_embedder(FilterConfig(models=models, embedder="embedded"))
+    (face,) = sure(hog, astronaut, 64)
+    elsewhere = dataclasses.replace(
+        face,
+        box_xyxy_px=tuple(v + 40 for v in face.box_xyxy_px),
+        landmarks_px=tuple((x + 40, y + 40) for x, y in face.landmarks_px),
+    )
+    without = dataclasses.replace(face, **{not_used: getattr(elsewhere, not_used)})
+    moved = dataclasses.replace(face, **{used: getattr(elsewhere, used)})
+    rows = embedder.embed(astronaut, [face, without, moved])
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert not np.array_equal(rows[0], rows[2])
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1.6), st.floats(0, 1.6))
@@ -192,7 +257,11 @@ def test_a_row_without_direction_is_the_models_fault(value, said):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("find", "embed", "least_auc", "least_tar"),
-    [("hog", "resnet", 0.999, 0.96), ("retinaface_mobilenet", "mobilefacenet", 0.999, 0.99)],
+    [
+        ("hog", "resnet_of_dlib_boxes", 0.999, 0.96),
+        ("hog", "mobilefacenet", 0.999, 0.99),
+        ("retinaface_mobilenet", "mobilefacenet", 0.999, 0.99),
+    ],
 )
 def test_people_are_found_and_told_apart(request, shared_photos, find, embed, least_auc, least_tar):
     detector, embedder = request.getfixturevalue(find), request.getfixturevalue(embed)
@@ -468,34 +537,13 @@ def test_the_pack_is_found_in_the_cache_first_then_in_insightfaces_folder(insigh
         folder.mkdir(parents=True, exist_ok=True)
         for file in ("scrfd_10g_bnkps.onnx", "glintr100.onnx"):
             (folder / file).touch()
-        found = insightface.find_pack("antelopev2", cache, root)
+        found = insightface.pack_paths("antelopev2", cache, root)
         assert found == (folder / "scrfd_10g_bnkps.onnx", folder / "glintr100.onnx")
 
 
-def test_a_pack_that_is_not_there_is_one_line_with_the_address_and_the_places(insightface, tmp_path):
-    (tmp_path / "cache" / "buffalo_l").mkdir(parents=True)
-    (tmp_path / "cache" / "buffalo_l" / "det_10g.onnx").touch()
-    with pytest.raises(InputError) as error:
-        insightface.find_pack("buffalo_l", tmp_path / "cache", tmp_path / "root")
-    for part in (
-        "/buffalo_l.zip",
-        "w600k_r50.onnx",
-        f"{tmp_path}/cache/buffalo_l",
-        f"{tmp_path}/root/models/buffalo_l",
-    ):
-        assert part in str(error.value)
+def test_an_unknown_pack_is_named(insightface, tmp_path):
     with pytest.raises(InputError, match="unknown pack 'buffalo'; known: antelopev2, buffalo_l"):
-        insightface.find_pack("buffalo", tmp_path, tmp_path)
-
-
-def test_our_pack_urls_are_the_packages_own(insightface):
-    from insightface.utils.storage import model_zoo_download_url
-
-    assert insightface_url(insightface, "buffalo_l") == model_zoo_download_url("buffalo_l.zip")
-
-
-def insightface_url(module, pack):
-    return module.RELEASE_URL.format(pack=pack)
+        insightface.pack_paths("buffalo", tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("place", ["cache", "home/.insightface/models"])
@@ -567,26 +615,20 @@ def test_the_package_does_not_mute_our_warnings(retinaface, tmp_path):
 
 def test_retinafaces_weights_are_looked_for_in_both_places(retinaface, tmp_path):
     cache, home = tmp_path / "cache", tmp_path / "home"
-    with pytest.raises(InputError) as error:
-        retinaface.find_weights(cache, home)
-    for part in (str(cache), f"{home}/.deepface/weights/retinaface.onnx", retinaface.URL):
-        assert part in str(error.value)
     for path in (home / ".deepface" / "weights" / "retinaface.onnx", cache / "retinaface.onnx"):
         path.parent.mkdir(parents=True)
         path.touch()
-        assert retinaface.find_weights(cache, home) == path
+        assert retinaface.weights_path(cache, home) == path
 
 
-def test_retinafaces_own_place_and_address_are_as_we_say(retinaface, tmp_path, monkeypatch):
+def test_retinafaces_own_place_is_as_we_say(retinaface, tmp_path, monkeypatch):
     from retinaface.commons import weight_utils
-    from retinaface.model.retinaface_onnx_model import WEIGHTS_URLS
 
     path = tmp_path / ".deepface" / "weights" / retinaface.FILE
     path.parent.mkdir(parents=True)
     path.touch()
     monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
     assert weight_utils.download_weights_if_necessary(retinaface.FILE, []) == str(path)
-    assert retinaface.URL in WEIGHTS_URLS
 
 
 @pytest.mark.parametrize("place", ["cache", "home/.deepface/weights"])

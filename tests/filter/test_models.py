@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from crawl.errors import InputError
 from filter.config import FilterConfig
@@ -36,6 +37,14 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DEEPFACE_HOME", raising=False)
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every download fails at once, wherever the tests run: nothing listens at this proxy."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.setenv(name, "" if name == "no_proxy" else "http://127.0.0.1:9")
 
 
 def put(folder, **files):
@@ -96,11 +105,37 @@ def test_every_choice_prints_a_line_a_model(config):
     lines = licences(config)
     assert lines == list(dict.fromkeys(lines))
     assert all("\n" not in line for line in lines)
-    assert len(lines) == len(DETECTORS[config.models].weights + embedder_spec(config).weights) + sum(
+    assert len(lines) == len({*DETECTORS[config.models].weights, *embedder_spec(config).weights}) + sum(
         name in (config.models, config.embedder_name) for name in ("retina-face", "insightface")
     )
     uses_insightface = "insightface" in (config.models, config.embedder_name)
     assert any("non-commercial" in line and ACCEPTED in line for line in lines) == uses_insightface
+
+
+@pytest.mark.parametrize("models", ["embedded", "open"])
+def test_what_needs_no_accepted_licence_is_free_for_any_use(models):
+    config = FilterConfig(models=models)
+    pinned = {*DETECTORS[models].weights, *embedder_spec(config).weights}
+    assert {spec.licence for spec in pinned} <= {"public domain (CC0-1.0)", "MIT", "Apache-2.0"}
+
+
+def test_retina_faces_weights_are_told_for_what_they_are():
+    line = next(line for line in licences(FilterConfig(models="retina-face")) if line.startswith("retina-face"))
+    assert "non-commercial" in line
+    assert "insightface" in line
+
+
+@pytest.mark.parametrize("given", ["yes", True, "", ACCEPTED.upper(), f"{ACCEPTED} ", "MIT", ["x"]])
+@pytest.mark.parametrize("models", ["embedded", "insightface"])
+def test_a_licence_is_accepted_by_its_name_only(models, given):
+    with pytest.raises(ValidationError, match=f"expected {ACCEPTED}, "):
+        FilterConfig(models=models, accept_licence=given)
+
+
+def test_an_unaccepted_licence_is_asked_for_by_name():
+    with pytest.raises(ValidationError, match=f"accept_licence: {ACCEPTED}, "):
+        FilterConfig(embedder="insightface")
+    assert FilterConfig(embedder="insightface", accept_licence=ACCEPTED).accept_licence == ACCEPTED
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.models}+{c.embedder}")
@@ -109,6 +144,7 @@ def test_every_choice_has_its_own_names(config, cache):
     put(cache, retinaface=b"f")
     names = model_names(config)
     assert names == model_names(config)
+    assert len(names) == len(set(names))
     assert all(re.fullmatch(r"[\w./-]+@[\w.]+", name) for name in names)
     others = [model_names(c) for c in CONFIGS if (c.models, c.embedder_name) != (config.models, config.embedder_name)]
     assert names not in others
@@ -136,19 +172,23 @@ def test_names_follow_the_content_of_files_that_are_not_pinned(cache):
         ({"models": "retina-face"}, r"releases/download/v1\.0/retinaface\.onnx"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(cache, settings, said):
+def test_what_is_missing_and_cannot_be_downloaded_is_said_in_one_line(cache, no_network, capsys, settings, said):
+    for package in ("insightface", "retinaface"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install personae[dev]")
     config = FilterConfig(accept_licence=ACCEPTED, **settings)
     calls = [load_detector, model_names] + [load_embedder] * (config.embedder_name == "insightface")
     for call in calls:
         with pytest.raises(InputError, match=said) as error:
             call(config)
         assert "\n" not in str(error.value)
+    assert not cache.exists() or list(cache.iterdir()) == []
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import filter.models", "dlib onnxruntime insightface retinaface cv2 torch sklearn PIL numpy.testing"),
+        ("import filter.models", "dlib onnxruntime insightface retinaface cv2 torch sklearn numpy.testing"),
         (
             "load_detector(FilterConfig()), load_embedder(FilterConfig())",
             "onnxruntime insightface retinaface cv2 torch",
