@@ -47,7 +47,7 @@ def _measure(root: str, folder: str, models: Literal["embedded", "open"]) -> str
     spent: dict[str, float] = defaultdict(float)
     config = FilterConfig(models=models)
     layout = ShardLayout(buckets=1)  # 136 photos stand for one bucket of a real build
-    run = FilterRun(output=folder, crawl=CrawlConfig(root=root), filter=config, shards=layout)
+    run = FilterRun(output=folder, crawl=CrawlConfig.model_validate({"root": root}), filter=config, shards=layout)
     output = Output(folder)
     crawl = CrawlStage(run, output)
     scan, verify, crop = ScanStage(run, output), VerifyStage(run, output), CropStage(run, output, {})

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crawl.config import Settings
+from crawl.settings import Settings
 from filter.config import FilterRun
 
 

@@ -8,35 +8,54 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from crawl.errors import InputError
+from crawl.settings import Settings
+from crawl.source_config import CelebaSettings
 
 SECTIONS = ("output", "crawl", "filter", "caption", "shards", "engine")
 """Every top-level key a run file may hold; a command reads the ones its package knows."""
 
 
-class Settings(BaseModel):
-    """Base of every settings model: frozen, unknown keys forbidden."""
+class FolderSettings(Settings):
+    """A local folder: one sub-folder a person."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class CrawlConfig(Settings):
-    """Where photos come from."""
-
-    source: Literal["folder"] = Field("folder", description="Kind of source; `folder`: one sub-folder a person.")
-    root: str = Field(description="Folder that holds PERSON/*.jpg.")
+    source: Literal["folder"] = "folder"
+    root: str = Field(min_length=1, description="Folder that holds PERSON/*.jpg.")
     basis: str = Field(
         "local folder supplied by the user",
         min_length=1,
         description="On what ground these people are in the dataset; recorded for each identity.",
     )
-    licence: str | None = Field(None, description="Licence string recorded for every photo of a local folder.")
+    licence: str | None = Field(None, description="Licence string recorded for every photo.")
+
+
+SourceSettings = Annotated[FolderSettings | CelebaSettings, Field(discriminator="source")]
+SOURCES: dict[str, type[BaseModel]] = {"folder": FolderSettings, "celeba": CelebaSettings}
+
+
+class CrawlConfig(Settings):
+    """Where photos come from. One source's keys may stand here directly, or several sources in `sources`."""
+
+    sources: tuple[SourceSettings, ...] = Field(
+        min_length=1,
+        description="A list of sources, each with its own keys. Just one needs no list.",
+    )
     max_bytes: int = Field(64 * 2**20, gt=0, description="A larger file is refused unread (reason `too_large`).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_of_one_source(cls, keys: Any) -> Any:
+        """`{source: folder, root: photos}` is `{sources: [{source: folder, root: photos}]}`."""
+        if not isinstance(keys, dict) or "sources" in keys:
+            return keys
+        own = {key: value for key, value in keys.items() if key in cls.model_fields}
+        source = {key: value for key, value in keys.items() if key not in cls.model_fields}
+        return {**own, "sources": [{"source": "folder", **source}]}
 
 
 class ShardLayout(Settings):
@@ -86,13 +105,24 @@ def load(model: type[Run], path: str, overrides: list[str]) -> Run:
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing wrong, as `section.field: what is wrong (got …)`."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "config"
+    first = min(
+        error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden"
+    )  # a typo explains the rest
+    location = _as_written(first["loc"])
+    where = ".".join(location) or "config"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_nearest(str(first['loc'][-1]), _fields_at(model, first['loc'][:-1]))}{more}"
+        return f"{where}: unknown key{_nearest(location[-1], _fields_at(model, first['loc'][:-1]))}{more}"
     got = "" if first["type"] == "missing" else f" (got {first['input']!r})"
     return f"{where}: {first['msg']}{got}{more}"
+
+
+def _as_written(location: tuple[int | str, ...]) -> list[str]:
+    """The place in the file: `crawl.root`, where pydantic says `crawl.sources.0.folder.root`."""
+    parts = [str(part) for part in location]
+    if parts[:3] == ["crawl", "sources", "0"]:
+        return ["crawl", *parts[4:]] if len(parts) > 3 else ["crawl", "source"]
+    return parts
 
 
 def dump(run: CrawlRun) -> str:
@@ -117,6 +147,8 @@ def _apply(document: dict[str, Any], override: str) -> None:
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    if len(location) > 3 and location[1] == "sources":
+        return [*SOURCES[str(location[3])].model_fields, *CrawlConfig.model_fields]
     for part in location:
         annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

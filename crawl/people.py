@@ -15,3 +15,8 @@ class Person:
     """On what ground this person's photos are collected."""
     source: str
     """Where the name comes from."""
+    qid: str | None = None
+    """Wikidata's number for the person, such as `Q42`."""
+    birth_date: str | None = None
+    """As exactly as is known: `1952-03-11`, `1952-03`, `1952`, `195X`."""
+    occupation: str | None = None

@@ -20,7 +20,7 @@ _CONFIG = str(Path(__file__).parent.parent / "configs" / "demo.yaml")
 def main() -> int:
     """Exit code 0 when every planted photo was rejected."""
     run = load(BuildRun, _CONFIG, sys.argv[1:])
-    planted = make_photos(Path(run.crawl.root))
+    planted = make_photos(Path(run.crawl.sources[0].root))
     print_summary(Output(run.output), build(run))
     ledger = {row["source"]: row for row in read_ledger(Output(run.output)).to_pylist()}
     print("\nPhotos planted in another person's folder:")

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from crawl.config import CrawlRun, Settings
+from crawl.config import CrawlRun
+from crawl.settings import Settings
 
 NON_COMMERCIAL = "insightface-non-commercial"
 """The one licence that has to be accepted by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from caption.config import CaptionRun
-from crawl.config import Settings
+from crawl.settings import Settings
 
 
 class EngineConfig(Settings):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from crawl.config import SOURCES
 from shards.config import BuildRun
 
 _HEAD = """# Configuration
@@ -22,23 +23,32 @@ This page is made by `python -m shards.reference > docs/configuration.md`.
 def reference() -> str:
     """The page, as Markdown: one table a section."""
     sections = [_HEAD, *_sections("", BuildRun)]
-    return "\n".join(sections)
+    sources = (_section(f"a source: {name}", "", model) for name, model in SOURCES.items())
+    return "\n".join([*sections, *sources])
 
 
 def _sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
-    rows, nested = [], []
+    yield _section(prefix.rstrip(".") or "top level", prefix, model)
     for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            nested.append((f"{prefix}{name}", annotation))
-            continue
-        default = "required" if field.default is PydanticUndefined else f"`{_yaml(field.default)}`"
-        rows.append(f"| `{prefix}{name}` | {_type(annotation)} | {default} | {field.description or ''} |")
-    if rows:
-        title = f"\n## {prefix.rstrip('.') or 'top level'}\n"
-        yield "\n".join([title, "| key | type | default | meaning |", "|---|---|---|---|", *rows])
-    for name, inner in nested:
-        yield from _sections(f"{name}.", inner)
+        if _is_model(field.annotation):
+            yield from _sections(f"{prefix}{name}.", field.annotation)  # type: ignore[arg-type]
+
+
+def _section(title: str, prefix: str, model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{prefix}{name}` | {_type(field.annotation)} | {_default(field.default)} | {field.description or ''} |"
+        for name, field in model.model_fields.items()
+        if not _is_model(field.annotation) and name != "source"
+    ]
+    return "\n".join([f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _is_model(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _default(value: object) -> str:
+    return "required" if value is PydanticUndefined else f"`{_yaml(value)}`"
 
 
 def _type(annotation: object) -> str:
@@ -47,6 +57,8 @@ def _type(annotation: object) -> str:
         return " / ".join(f"`{a}`" for a in arguments)
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_type(a) for a in arguments if a is not type(None))
+    if origin is tuple:
+        return "list"
     return getattr(annotation, "__name__", str(annotation))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from caption.stage import CaptionStage
-
 from crawl.collect import CrawlStage
 from crawl.output import Output
 from crawl.stage import Stage

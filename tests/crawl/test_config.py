@@ -28,7 +28,7 @@ def run_file(tmp_path):
 
 def test_the_readme_file_works_as_it_stands(run_file):
     run = load(BuildRun, run_file(WORKING), [])
-    assert (run.output, run.crawl.root, run.filter.min_face_px, run.shards.buckets, run.engine.cpus) == (
+    assert (run.output, run.crawl.sources[0].root, run.filter.min_face_px, run.shards.buckets, run.engine.cpus) == (
         "out/mine", "photos", 256, 16, 2,
     )  # fmt: skip
 
@@ -41,6 +41,13 @@ def test_two_keys_are_enough(run_file):
 
 def test_an_upstream_command_reads_a_whole_run_file(run_file):
     assert load(CrawlRun, run_file(WORKING), []).shards.buckets == 16
+
+
+def test_several_sources_are_a_list(run_file):
+    text = "output: o\ncrawl: {sources: [{source: folder, root: a}, {source: celeba, root: b}], max_bytes: 9}"
+    crawl = load(BuildRun, run_file(text), []).crawl
+    assert [(s.source, s.root) for s in crawl.sources] == [("folder", "a"), ("celeba", "b")]
+    assert crawl.max_bytes == 9
 
 
 def test_overrides_are_typed_by_yaml(run_file):
@@ -65,6 +72,12 @@ def test_overrides_are_typed_by_yaml(run_file):
         (WORKING, ["output.x=1"], "output.x=1: output is not a section"),
         (WORKING, ["filter.size_px=[1"], "not valid YAML"),
         ("output: o", [], "crawl: Field required"),
+        ("output: o\ncrawl: {source: folder}", [], "crawl.root: Field required"),
+        ("output: o\ncrawl: {rot: p}", [], "crawl.rot: unknown key (did you mean root?)"),
+        ("output: o\ncrawl: {root: p, basiss: b}", [], "crawl.basiss: unknown key (did you mean basis?)"),
+        ("output: o\ncrawl: {root: p, max_byte: 3}", [], "crawl.max_byte: unknown key (did you mean max_bytes?)"),
+        ("output: o\ncrawl: {sources: []}", [], "crawl.sources: Tuple should have at least 1 item"),
+        ("output: o\ncrawl: {sources: [{root: a}]}", [], "crawl.source: Unable to extract tag"),
         ("crawl: {root: p}", [], "output: Field required"),
         ("- a\n- b", [], "expected a mapping"),
         ("output: [", [], "not valid YAML"),

@@ -22,7 +22,7 @@ def card(output):
     write_ledger(output, 1, "stamp")
     write_identities(output, 1, {})
     write_index(output, 1, [], [])
-    return card_text(BuildRun(output=output.url, crawl=CrawlConfig(root="photos")), output), output
+    return card_text(BuildRun(output=output.url, crawl=CrawlConfig.model_validate({"root": "photos"})), output), output
 
 
 @pytest.fixture

@@ -1,0 +1,232 @@
+"""Settings of the sources that are no folder, and of the lists of people: one model each, told apart by one key.
+
+`crawl.source: commons` chooses CommonsSettings, `crawl.people.list: csv` chooses CsvPeople. Knows nothing of
+how any of them works.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from crawl.json_path import parse_path
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+_PLACEHOLDER = re.compile(r"\{[^}]*\}")
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, unknown keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _is_address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("expected http(s)://HOST/PATH; parameters have keys of their own")
+    return url
+
+
+def _is_template(template: str) -> str:
+    placeholders = set(_PLACEHOLDER.findall(template))
+    if not placeholders or placeholders - {"{name}", "{qid}"}:
+        raise ValueError("expected a text with {name} or {qid} in it, and no other placeholder")
+    return template
+
+
+def _is_path(path: str) -> str:
+    parse_path(path)
+    return path
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
+Template = Annotated[str, AfterValidator(_is_template)]
+JsonPath = Annotated[str, AfterValidator(_is_path)]
+Qid = Annotated[str, Field(pattern=r"^Q[1-9][0-9]{0,11}$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8}){0,2}$")]
+Delimiter = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class Listing(Settings):
+    """What every source that lists image URLs has."""
+
+    max_photos: int | None = Field(None, ge=1, description="Photos to list for one person; null: all there are.")
+    allowed_licences: tuple[str, ...] | None = Field(
+        None,
+        description="Only these licences, in any version, such as [cc0, pdm, cc-by, cc-by-sa]; a photo whose licence "
+        "is not known is then left out. null: any.",
+    )
+
+
+class UrlsSettings(Listing):
+    """A CSV or Parquet file with one image URL a row."""
+
+    source: Literal["urls"]
+    path: str = Field(min_length=1, description="The file; Parquet is told by its first bytes.")
+    columns: dict[Literal["name", "image_url", "page_url", "licence", "author", "attribution"], str] = Field(
+        {}, description="Column of a field where its name is none of the usual ones, such as {name: celebrity}."
+    )
+    delimiter: Delimiter = Field(",", description="Between the fields of a CSV file.")
+    basis: str = Field("list of URLs supplied by the user", min_length=1, description="See `crawl.basis`.")
+    licence: str | None = Field(None, description="Licence of rows that name none.")
+
+
+class CelebaSettings(Settings):
+    """The CelebA folder."""
+
+    source: Literal["celeba"]
+    root: str = Field(min_length=1, description="Folder with identity_CelebA.txt and the images, as unpacked.")
+    variant: Literal["in_the_wild", "aligned", "aligned_png"] = Field(
+        "in_the_wild", description="img_celeba, img_align_celeba (178×218 px), or img_align_celeba_png."
+    )
+    basis: str = Field("CelebA identity annotations", min_length=1, description="See `crawl.basis`.")
+    licence: str | None = Field(
+        "CelebA agreement: non-commercial research only", description="Recorded for every photo."
+    )
+
+
+class CommonsSettings(Listing):
+    """Wikimedia Commons, or another MediaWiki, through its action API."""
+
+    source: Literal["commons"]
+    url: Address = Field("https://commons.wikimedia.org/w/api.php", description="The wiki's api.php.")
+    find: Literal["search", "category"] = Field("search", description="Search by `query`, or list `category`.")
+    query: Template = Field(
+        '"{name}" filetype:bitmap',
+        description="CirrusSearch query. `haswbstatement:P180={qid}` finds files that depict the person.",
+    )
+    category: Template = Field("Category:{name}", description="Category whose files are listed, not its subcategories.")
+    min_side_px: int = Field(0, ge=0, description="A smaller file is left out before it is fetched.")
+    batch: int = Field(50, ge=1, le=500, description="Files asked for in one request.")
+    max_requests: int = Field(100, ge=1, description="Requests for one person.")
+    maxlag_s: int = Field(5, ge=1, description="Wait while the wiki's databases lag more than this.")
+    max_photos: int | None = Field(200, ge=1, description="Photos to list for one person; null: all there are.")
+
+
+class _WithKey(Listing):
+    """What a source that may send a key has."""
+
+    url: Address
+
+    def _key_env(self) -> str | None:
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _key_is_sent_encrypted(self) -> Self:
+        parts = urlsplit(self.url)
+        if self._key_env() and parts.scheme != "https" and not _LOOPBACK.fullmatch(parts.hostname or ""):
+            raise ValueError("url: a key is sent over https only")
+        return self
+
+
+class OpenverseSettings(_WithKey):
+    """Openverse: openly licensed images."""
+
+    source: Literal["openverse"]
+    url: Address = Field("https://api.openverse.org/v1/images/", description="The image search.")
+    query: Template = Field('"{name}"', description="At most 200 characters count.")
+    parameters: dict[str, str] = Field({}, description="Further parameters, such as {source: flickr}.")
+    min_side_px: int = Field(0, ge=0, description="An image known to be smaller is left out before it is fetched.")
+    page_size: int = Field(20, ge=1, le=240, description="At most 20 without a token.")
+    max_results: int = Field(240, ge=1, description="How deep the API lets one query go: 240 for most users.")
+    token_env: str | None = Field(None, description="Name of the environment variable with the OAuth2 token.")
+    max_photos: int | None = Field(200, ge=1, description="Photos to list for one person; null: all there are.")
+
+    def _key_env(self) -> str | None:
+        return self.token_env
+
+    @model_validator(mode="after")
+    def _small_pages_without_token(self) -> Self:
+        if self.page_size > 20 and not self.token_env:
+            raise ValueError("page_size: more than 20 needs token_env")
+        return self
+
+
+class SearchSettings(_WithKey):
+    """Any image search that answers in JSON. Paths are such as `value`, `items[0].link`; see crawl/json_path.py."""
+
+    source: Literal["search"]
+    url: Address = Field(description="The search, without parameters.")
+    query_parameter: str = Field("q", min_length=1, description="Parameter that holds `query`.")
+    query: Template = Field('"{name}"', description="What to search for.")
+    parameters: dict[str, str] = Field({}, description="Further parameters; no place for a key.")
+    results: JsonPath = Field(description="Path of the list of results; `$`: the document itself.")
+    image_url: JsonPath = Field(description="Within a result: the image.")
+    page_url: JsonPath | None = Field(None, description="Within a result: the page that shows it.")
+    licence: JsonPath | None = Field(None, description="Within a result.")
+    author: JsonPath | None = Field(None, description="Within a result.")
+    attribution: JsonPath | None = Field(None, description="Within a result.")
+    page_parameter: str | None = Field(None, min_length=1, description="Parameter for the page, offset or token.")
+    page_start: int = Field(1, ge=0, description="Its first value, when pages are counted.")
+    page_step: int = Field(1, ge=1, description="What the next page adds to it: 1, or the page's size for offsets.")
+    next: JsonPath | None = Field(
+        None,
+        description="Path of the next page's number or token or, where there is no page_parameter, of its URL; "
+        "without it pages are counted.",
+    )
+    max_pages: int = Field(20, ge=1, description="Pages for one person.")
+    key_env: str | None = Field(None, min_length=1, description="Name of the environment variable with your key.")
+    key_parameter: str | None = Field(None, min_length=1, description="Parameter the key is sent in, or")
+    key_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]+$", description="the header it is sent in.")
+    key_prefix: str = Field("", pattern=r"^[ -~]*$", description="Put before the key, such as `Bearer `.")
+    max_photos: int | None = Field(200, ge=1, description="Photos to list for one person; null: all there are.")
+
+    def _key_env(self) -> str | None:
+        return self.key_env
+
+    @model_validator(mode="after")
+    def _key_has_one_place(self) -> Self:
+        places = (self.key_parameter is not None) + (self.key_header is not None)
+        if places != (1 if self.key_env else 0):
+            raise ValueError("key_env: give it with one of key_parameter and key_header, and these only with it")
+        return self
+
+
+SourceSettings = Annotated[
+    UrlsSettings | CelebaSettings | CommonsSettings | OpenverseSettings | SearchSettings,
+    Field(discriminator="source"),
+]
+
+
+class TextPeople(Settings):
+    """A text file, one name a line."""
+
+    list: Literal["text"]
+    path: str = Field(min_length=1, description="UTF-8; lines that start with # are comments.")
+    basis: str = Field("list of names supplied by the user", min_length=1, description="See `crawl.basis`.")
+
+
+class CsvPeople(Settings):
+    """A CSV or Parquet file, one person a row."""
+
+    list: Literal["csv"]
+    path: str = Field(min_length=1, description="Columns: name, and where known qid, birth_date, occupation, basis.")
+    columns: dict[Literal["name", "qid", "birth_date", "occupation", "basis"], str] = Field(
+        {}, description="Column of a field where its name is none of the usual ones."
+    )
+    delimiter: Delimiter = Field(",", description="Between the fields of a CSV file.")
+    basis: str = Field("list of names supplied by the user", min_length=1, description="Of rows that name none.")
+    adults_only: bool = Field(True, description="Leave out people without a birth date. Known minors always are.")
+
+
+class WikidataPeople(Settings):
+    """A Wikidata query."""
+
+    list: Literal["wikidata"]
+    occupations: tuple[Qid, ...] = Field(min_length=1, description="Any of these, such as [Q33999] for actors.")
+    countries: tuple[Qid, ...] = Field((), description="Citizens of any of these; empty: of any country.")
+    born_before: date | None = Field(None, description="Only people born before this day for sure.")
+    min_sitelinks: int = Field(0, ge=0, description="Only people with articles in so many wikis: how well known.")
+    languages: tuple[Language, ...] = Field(("en", "mul"), min_length=1, description="Of names: the first there is.")
+    adults_only: bool = Field(True, description="Leave out people without a birth date. Known minors always are.")
+    max_people: int | None = Field(1000, ge=1, description="In order of their QIDs' text; null: all there are.")
+    page_size: int = Field(500, ge=10, le=10_000, description="People asked for in one request.")
+    url: Address = Field("https://query.wikidata.org/sparql", description="The SPARQL endpoint.")
+
+
+PeopleSettings = Annotated[TextPeople | CsvPeople | WikidataPeople, Field(discriminator="list")]
