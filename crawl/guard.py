@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.threads import deferToThreadPool
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer
 
 from crawl.errors import InputError
 
