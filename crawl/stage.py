@@ -40,6 +40,16 @@ def run_pending(stages: Iterable[Stage], bucket: int, tables: Tables, tick: Tick
     return done
 
 
+class BucketWork:
+    """These steps, as work on one bucket at a time."""
+
+    def __init__(self, stages: Sequence[Stage], tables: Tables) -> None:
+        self._stages, self._tables = stages, tables
+
+    def __call__(self, bucket: int, tick: Tick) -> None:
+        run_pending(self._stages, bucket, self._tables, tick)
+
+
 def pending(stages: Sequence[Stage], buckets: Iterable[int], tables: Tables) -> list[int]:
     """The buckets in which at least one of these steps has work to do."""
     return [

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ from crawl.command import Bars
 from crawl.config import dump
 from crawl.errors import InputError
 from crawl.output import Output
-from crawl.stage import Stage, pending
+from crawl.stage import pending
 from crawl.tables import Tables, fingerprint
 from filter.doubles import find_doubles
 from filter.models import licences
@@ -35,8 +35,8 @@ from shards.identities import Identity, read_identities, write_identities
 from shards.index import FORMAT, INDEX, write_index
 from shards.ledger import ledger_fingerprint, write_ledger
 from shards.pack import index_rows, shard_rows, shards_are_there
-from shards.plan import cluster, run_on_ray
-from shards.stages import first_half, second_half
+from shards.plan import Item, Work, cluster, run_on_ray
+from shards.stages import first_half, first_work, second_half, second_work
 
 RESOLVED = "config.resolved.yaml"
 _WHOLE_VERSION = 1
@@ -80,7 +80,7 @@ def _run(run: BuildRun, output: Output) -> Built:
             if waiting:
                 for stage in first:
                     bars.expect(stage.name, sum(first[0].size(b) for b in waiting))  # type: ignore[attr-defined]
-                on_engine(functools.partial(first_half, run, output), waiting, bars)
+                on_engine(functools.partial(first_work, run), waiting, bars)
         with _timed(seconds, "crop, caption, shards"):
             doubles = find_doubles(run, output)
             second = second_half(run, output, doubles)
@@ -91,7 +91,7 @@ def _run(run: BuildRun, output: Output) -> Built:
             if waiting_too:
                 for stage in second:
                     bars.expect(stage.name, sum(_verified(tables, b) for b in waiting_too))
-                on_engine(functools.partial(second_half, run, output, doubles), waiting_too, bars)
+                on_engine(functools.partial(second_work, run, doubles), waiting_too, bars)
     with _timed(seconds, "ledger, index, card"):
         stamp = fingerprint(_WHOLE_VERSION, [tables.fingerprint("shards", b) for b in buckets], sorted(doubles))
         whole = all(output.exists(name) for name in (INDEX, IDENTITIES, CARD)) and ledger_fingerprint(output) == stamp
@@ -114,7 +114,7 @@ def _verified(tables: Tables, bucket: int) -> int:
     return sum(rejection is None for rejection in tables.rejections("verify", bucket).values())
 
 
-OnEngine = Callable[[Callable[[], list[Stage]], list[int], Bars], None]
+OnEngine = Callable[[Callable[[], Work], Sequence[Item], Bars], None]
 
 
 @contextmanager
@@ -123,10 +123,10 @@ def _engine(run: BuildRun, output: Output) -> Iterator[OnEngine]:
     started: list[int] = []
     context = cluster(run.engine)
 
-    def on_engine(factory: Callable[[], list[Stage]], buckets: list[int], bars: Bars) -> None:
+    def on_engine(start: Callable[[], Work], items: Sequence[Item], bars: Bars) -> None:
         if not started:
             started.append(context.__enter__())
-        run_on_ray(factory, run.output, buckets, run.engine, started[0], bars.tick)
+        run_on_ray(start, items, run.engine, started[0], bars.tick)
         bars.settle()
 
     try:

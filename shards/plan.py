@@ -1,7 +1,7 @@
-"""The build's steps on Ray Data: a row is a bucket number, a worker runs a bucket's pending steps.
+"""The build's work on Ray Data: a row is the name of a piece of work, such as a bucket's number.
 
-What flows through Ray is bucket numbers and counts; rows live in tables. Any order, any parallelism and
-any number of retries therefore give the same bytes. Knows nothing of what the steps do.
+What flows through Ray is names and counts; photos and rows live in the store and in tables. Any order, any
+parallelism and any number of retries therefore give the same bytes. Knows nothing of what the work is.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
 from crawl.errors import InputError, one_line
-from crawl.output import Output
-from crawl.stage import Stage, Tick, run_pending
-from crawl.tables import Tables
+from crawl.stage import Tick
 from shards.config import EngineConfig
 
-StageFactory = Callable[[], list[Stage]]
+Item = int | str
+Work = Callable[[Any, Tick], None]
+"""Does one item; makes of it what it makes whole, or not at all."""
 _OBJECT_STORE_BYTES = 200 * 2**20
 _POLL_S = 0.5
 
@@ -79,20 +79,20 @@ def refuse_open_cluster(engine: EngineConfig, address: str | None, environment: 
 
 
 def run_on_ray(
-    factory: StageFactory, url: str, buckets: Sequence[int], engine: EngineConfig, workers: int, tick: Tick
+    start: Callable[[], Work], items: Sequence[Item], engine: EngineConfig, workers: int, tick: Tick
 ) -> None:
-    """Run the pending steps of these buckets on `workers` actors.
+    """Do these items on `workers` actors, each of which calls `start` once, in its own process.
 
-    Raises InputError or OSError as the worker met it, WorkerError for anything unexpected.
+    Raises InputError as the worker met it, also for its OSErrors; WorkerError for anything unexpected.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    tasks = -(-len(buckets) // engine.buckets_per_task)
+    tasks = -(-len(items) // engine.buckets_per_task)
     progress = ray.remote(num_cpus=0)(_Progress).remote()
-    rows = ray.data.from_items([{"bucket": b} for b in buckets], override_num_blocks=tasks)
-    finished = _mapped(rows, (factory, url, progress), min(workers, tasks), engine.worker_deaths).iter_rows()
+    rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=tasks)
+    finished = _mapped(rows, (start, progress), min(workers, tasks), engine.worker_deaths).iter_rows()
     with _polling(progress, tick):
         try:
             for row in finished:
@@ -137,29 +137,28 @@ class _Progress:
 
 
 class _Worker:
-    """Lives in its own process; the stages, and the models in them, are made once."""
+    """Lives in its own process; what the work needs, such as models, is made once."""
 
-    def __init__(self, factory: StageFactory, url: str, progress: Any) -> None:
-        self._stages = functools.cache(factory)
-        self._tables = Tables(Output(url))
+    def __init__(self, start: Callable[[], Work], progress: Any) -> None:
+        self._work = functools.cache(start)
         self._progress = progress
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        outcomes = [self._run(int(bucket)) for bucket in batch["bucket"]]
+        outcomes = [self._run(item) for item in batch["item"].tolist()]
         return {
-            "bucket": batch["bucket"],
+            "item": batch["item"],
             "kind": np.array([kind for kind, _ in outcomes], dtype=object),
             "message": np.array([message for _, message in outcomes], dtype=object),
         }
 
-    def _run(self, bucket: int) -> tuple[str, str]:
+    def _run(self, item: Item) -> tuple[str, str]:
         """Errors come back as rows: an exception through Ray Data would lose its one line."""
         try:
-            run_pending(self._stages(), bucket, self._tables, self._tick)
+            self._work()(item, self._tick)
         except (InputError, OSError) as error:
             return "input", one_line(error)
         except Exception:
-            return "fault", f"bucket {bucket}:\n{traceback.format_exc()}"
+            return "fault", f"{item}:\n{traceback.format_exc()}"
         return "done", ""
 
     def _tick(self, stage: str, photos: int) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from caption.stage import CaptionStage
 from crawl.collect import CrawlStage
 from crawl.output import Output
-from crawl.stage import Stage
+from crawl.stage import BucketWork, Stage
+from crawl.tables import Tables
 from filter.cut import CropStage
 from filter.decide import VerifyStage
 from filter.names import Finding
@@ -24,3 +25,15 @@ def first_half(run: BuildRun, output: Output) -> list[Stage]:
 def second_half(run: BuildRun, output: Output, set_aside: Mapping[str, Finding]) -> list[Stage]:
     """Verified identities → shards."""
     return [CropStage(run, output, set_aside), CaptionStage(run, output), PackStage(run, output)]
+
+
+def first_work(run: BuildRun) -> BucketWork:
+    """The first half, ready to run in a process of its own."""
+    output = Output(run.output)
+    return BucketWork(first_half(run, output), Tables(output))
+
+
+def second_work(run: BuildRun, set_aside: Mapping[str, Finding]) -> BucketWork:
+    """The second half, ready to run in a process of its own."""
+    output = Output(run.output)
+    return BucketWork(second_half(run, output, set_aside), Tables(output))

@@ -10,6 +10,7 @@ import ray
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.photo import Photo
+from crawl.stage import BucketWork
 from crawl.tables import Entry, Tables
 from shards.config import EngineConfig
 from shards.plan import WorkerError, refuse_open_cluster, run_on_ray
@@ -70,7 +71,9 @@ def run(local_ray, tmp_path):
             counts[stage] = counts.get(stage, 0) + photos
 
         url = str(tmp_path)
-        run_on_ray(lambda: [Step(url, fault)], url, range(6), EngineConfig(**engine), 2, tick)
+        run_on_ray(
+            lambda: BucketWork([Step(url, fault)], Tables(Output(url))), range(6), EngineConfig(**engine), 2, tick
+        )
         return counts, Tables(Output(url))
 
     return run_with
