@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 
 from crawl.collect import CrawlStage
-from crawl.command import load_run, run_here
+from crawl.command import Bars, load_run, run_here
 from crawl.config import CrawlRun
 from crawl.errors import exit_with_one_line
+from crawl.harvest import ask_here, harvest, network_api
 from crawl.output import Output
 from crawl.tables import Tables
 
@@ -16,6 +18,9 @@ def main() -> int:
     """Crawl, then say how many photos there are and what was refused."""
     run = load_run("python -m crawl", "Find and store photos of the people in a run file.", CrawlRun)
     output = Output(run.output)
+    if run.crawl.network_sources:
+        with Bars() as bars, network_api(run.crawl) as api:
+            harvest(run, output, api, ask_here(run, bars.tick), datetime.now(UTC))
     stage = CrawlStage(run, output)
     run_here([stage], run.shards.buckets, output, sum(stage.size(b) for b in range(run.shards.buckets)))
     outcomes = [r for b in range(run.shards.buckets) for r in Tables(output).rejections("crawl", b).values()]

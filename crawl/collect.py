@@ -5,9 +5,11 @@ A photo that could not be had is a row too, with the reason. Knows nothing of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from crawl.config import CrawlRun
+from crawl.found import NetworkPhotos
 from crawl.local import LocalPhotos
 from crawl.output import Output
 from crawl.people import Person
@@ -20,18 +22,36 @@ VERSION = 2
 PEOPLE = "people"
 
 
+class Source(Protocol):
+    """Some photos of each bucket."""
+
+    def people(self, bucket: int) -> Iterator[Person]: ...
+
+    def listing(self, bucket: int) -> list[object]:
+        """All that the bucket's entries depend on, of what JSON can hold."""
+        ...
+
+    def size(self, bucket: int) -> int: ...
+
+    def entries(self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]]) -> Iterator[Entry[Photo]]:
+        """One entry a photo, in the store unless rejected; `before` are the last run's, by source."""
+        ...
+
+
 class CrawlStage:
     """`tables/crawl`: Entry[Photo], with a rejection beside the row when there are no bytes; `tables/people`."""
 
     name = "crawl"
 
     def __init__(self, run: CrawlRun, output: Output) -> None:
-        settings, buckets = run.crawl.sources, run.shards.buckets
+        settings, buckets = run.crawl.local_sources, run.shards.buckets
         several = len(settings) > 1
-        self._sources = [
+        self._sources: list[Source] = [
             LocalPhotos(source, buckets, run.crawl.max_bytes, f"{number}:" if several else "")
             for number, source in enumerate(settings, start=1)
         ]
+        if run.crawl.network_sources:
+            self._sources.append(NetworkPhotos(output))
         self._buckets = buckets
         self._store = Store(output)
         self._tables = Tables(output)

@@ -15,7 +15,14 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from crawl.errors import InputError
 from crawl.settings import Settings
-from crawl.source_config import CelebaSettings
+from crawl.source_config import (
+    CelebaSettings,
+    CommonsSettings,
+    OpenverseSettings,
+    PeopleSettings,
+    SearchSettings,
+    UrlsSettings,
+)
 
 SECTIONS = ("output", "crawl", "filter", "caption", "shards", "engine")
 """Every top-level key a run file may hold; a command reads the ones its package knows."""
@@ -34,8 +41,17 @@ class FolderSettings(Settings):
     licence: str | None = Field(None, description="Licence string recorded for every photo.")
 
 
-SourceSettings = Annotated[FolderSettings | CelebaSettings, Field(discriminator="source")]
-SOURCES: dict[str, type[BaseModel]] = {"folder": FolderSettings, "celeba": CelebaSettings}
+LocalSettings = FolderSettings | CelebaSettings
+NetworkSettings = UrlsSettings | CommonsSettings | OpenverseSettings | SearchSettings
+SourceSettings = Annotated[LocalSettings | NetworkSettings, Field(discriminator="source")]
+SOURCES: dict[str, type[BaseModel]] = {
+    "folder": FolderSettings,
+    "celeba": CelebaSettings,
+    "urls": UrlsSettings,
+    "commons": CommonsSettings,
+    "openverse": OpenverseSettings,
+    "search": SearchSettings,
+}
 
 
 class CrawlConfig(Settings):
@@ -45,7 +61,33 @@ class CrawlConfig(Settings):
         min_length=1,
         description="A list of sources, each with its own keys. Just one needs no list.",
     )
-    max_bytes: int = Field(64 * 2**20, gt=0, description="A larger file is refused unread (reason `too_large`).")
+    people: PeopleSettings | None = Field(None, description="Whom to look for: a text file, a CSV, a Wikidata query.")
+    contact: str | None = Field(
+        None, min_length=3, description="URL or address of whoever crawls, sent to every site; network sources need it."
+    )
+    interval_s: float = Field(1.0, ge=0, description="Least time between two requests to one host, cluster-wide.")
+    timeout_s: float = Field(30.0, gt=0, description="Wall clock for one whole answer.")
+    max_bytes: int = Field(64 * 2**20, gt=0, description="A larger photo is refused unread (reason `too_large`).")
+    own_hosts: tuple[str, ...] = Field(
+        (), description="HOST or HOST:PORT of your own that may have a private address; robots and opt-outs still hold."
+    )
+    refresh_days: float | None = Field(
+        None, gt=0, description="Photos fetched longer ago are asked for again, conditionally; null: never."
+    )
+
+    @property
+    def local_sources(self) -> tuple[LocalSettings, ...]:
+        return tuple(s for s in self.sources if isinstance(s, LocalSettings))
+
+    @property
+    def network_sources(self) -> tuple[NetworkSettings, ...]:
+        return tuple(s for s in self.sources if isinstance(s, NetworkSettings))
+
+    @model_validator(mode="after")
+    def _a_crawler_says_who_it_is(self) -> CrawlConfig:
+        if self.network_sources and self.contact is None:
+            raise ValueError("crawl.contact: name a URL or an address where sites can reach you")
+        return self
 
     @model_validator(mode="before")
     @classmethod

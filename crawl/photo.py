@@ -43,6 +43,15 @@ class Photo:
     """UTC, ISO 8601; None for local files, whose build must not depend on the clock."""
     signals: tuple[str, ...] = ()
     """Opt-out signals seen with the photo."""
+    attribution: str | None = None
+    """How the source asks to be credited."""
+    final_url: str | None = None
+    """After redirects; like the next five, of the last answer, None for local files."""
+    http_status: int | None = None
+    content_type: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    user_agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import yaml
 
@@ -23,6 +24,7 @@ from crawl.collect import CrawlStage
 from crawl.command import Bars
 from crawl.config import dump
 from crawl.errors import InputError
+from crawl.harvest import HostWork, harvest, network_api
 from crawl.output import Output
 from crawl.stage import pending
 from crawl.tables import Tables, fingerprint
@@ -74,6 +76,10 @@ def _run(run: BuildRun, output: Output) -> Built:
     seconds: dict[str, float] = {}
     tables, buckets = Tables(output), range(run.shards.buckets)
     with Bars() as bars, _engine(run, output) as on_engine:
+        if run.crawl.network_sources:
+            with _timed(seconds, "fetch"), network_api(run.crawl) as api:
+                ask = functools.partial(_ask_hosts, run, on_engine, bars)
+                harvest(run, output, api, ask, datetime.now(UTC))
         with _timed(seconds, "crawl, scan, verify"):
             first = first_half(run, output)
             waiting = pending(first, buckets, tables)
@@ -134,6 +140,11 @@ def _engine(run: BuildRun, output: Output) -> Iterator[OnEngine]:
     finally:
         if started:
             context.__exit__(None, None, None)
+
+
+def _ask_hosts(run: BuildRun, on_engine: OnEngine, bars: Bars, hosts: Sequence[str]) -> None:
+    """A host is one piece of work: so there is one request to it at a time on the whole cluster."""
+    on_engine(functools.partial(HostWork, run), hosts, bars)
 
 
 @contextmanager

@@ -45,6 +45,14 @@ class LedgerRow:
     page_url: str | None
     image_url: str | None
     fetched_at: str | None
+    signals: str
+    attribution: str | None
+    final_url: str | None
+    http_status: int | None
+    content_type: str | None
+    etag: str | None
+    last_modified: str | None
+    user_agent: str | None
 
 
 class NotConserved(AssertionError):
@@ -142,4 +150,12 @@ def _row(
         page_url=photo.page_url,
         image_url=photo.image_url,
         fetched_at=photo.fetched_at,
+        signals=", ".join(photo.signals),
+        attribution=photo.attribution,
+        final_url=photo.final_url,
+        http_status=photo.http_status,
+        content_type=photo.content_type,
+        etag=photo.etag,
+        last_modified=photo.last_modified,
+        user_agent=photo.user_agent,
     )

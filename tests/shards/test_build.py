@@ -1,7 +1,9 @@
 """The whole build as its user runs it: real photos, real models, a process that may be killed."""
 
 import fcntl
+import functools
 import hashlib
+import http.server
 import json
 import os
 import random
@@ -9,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -294,3 +297,33 @@ def test_names_stay_in_one_file(built, photos):
         assert not [name for name in names if name in content], file
     rows = pq.read_table(built[0] / "out" / "identities.parquet").to_pylist()
     assert sorted(row["name"].encode() for row in rows) == sorted(names)
+
+
+def test_a_build_from_urls_on_the_engine(photos, tmp_path):
+    """Photos come over HTTP from an own host; the address guard would refuse loopback to anybody else."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=photos[0])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_port}"
+        lines = [
+            f"{f.parent.name},http://{address}/{f.parent.name}/{f.name}" for f in photos[0].glob("group-[12]/view*")
+        ]
+        (tmp_path / "urls.csv").write_text("\n".join(["name,url", *lines]))
+        (tmp_path / "run.yaml").write_text(
+            RUN.format(output=tmp_path / "out", root="unused").replace(
+                "crawl: {root: unused}",
+                f"crawl: {{source: urls, path: {tmp_path}/urls.csv, contact: me@example.org, interval_s: 0, "
+                f"own_hosts: ['{address}']}}",
+            )
+        )
+        command = [sys.executable, "-m", "shards", "build", str(tmp_path / "run.yaml")]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        server.shutdown()
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = ledger(tmp_path)
+    assert len(rows) == len(lines) == 12
+    kept = [row for row in rows.values() if row["status"] == "kept"]
+    assert len(kept) >= 8
+    assert all(row["http_status"] == 200 and row["image_url"] == row["source"] for row in kept)
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Nothing to do" in again.stdout, "the server is gone, and nothing is asked of it"

@@ -1,0 +1,91 @@
+"""Photos that were fetched from the network, sorted into identity buckets for the crawl stage.
+
+`tables/found` holds a bucket's photos, `tables/found-people` its people; both are written again only when
+they differ. Knows nothing of how photos are fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from crawl.output import Output
+from crawl.people import Person
+from crawl.photo import Photo, bucket_of, identity_key, photo_key
+from crawl.store import Store
+from crawl.tables import Entry, Tables, fingerprint, to_record
+from crawl.target import Fetched
+
+FOUND = "found"
+FOUND_PEOPLE = "found-people"
+
+
+class NetworkPhotos:
+    """What `sort_into_buckets` left for each bucket."""
+
+    def __init__(self, output: Output) -> None:
+        self._tables = Tables(output)
+
+    def people(self, bucket: int) -> Iterator[Person]:
+        """In order of identity."""
+        return (e.row for e in self._tables.read(FOUND_PEOPLE, bucket, Person) if e.row is not None)
+
+    def listing(self, bucket: int) -> list[object]:
+        """All that the bucket's photos depend on."""
+        return [self._tables.fingerprint(FOUND, bucket), self._tables.fingerprint(FOUND_PEOPLE, bucket)]
+
+    def size(self, bucket: int) -> int:
+        """How many photos there are."""
+        return self._tables.count(FOUND, bucket)
+
+    def entries(self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]]) -> Iterator[Entry[Photo]]:
+        """One entry a photo; their bytes are in the store already."""
+        return self._tables.read(FOUND, bucket, Photo)
+
+
+def sort_into_buckets(output: Output, buckets: int, rows: Iterable[Fetched], people: Iterable[Person]) -> None:
+    """Write each bucket's tables. One identity's photo comes once for each address it was fetched from."""
+    found: list[dict[str, Entry[Photo]]] = [{} for _ in range(buckets)]
+    for row in rows:
+        entry = _entry(row)
+        found[bucket_of(entry.row.identity, buckets)][entry.row.source + entry.row.identity] = entry  # type: ignore[union-attr]
+    known: list[list[Entry[Person]]] = [[] for _ in range(buckets)]
+    for person in sorted(people, key=lambda p: p.identity):
+        known[bucket_of(person.identity, buckets)].append(Entry(person.identity, person))
+    tables = Tables(output)
+    for bucket in range(buckets):
+        _write(tables, FOUND, bucket, Photo, [found[bucket][key] for key in sorted(found[bucket])])
+        _write(tables, FOUND_PEOPLE, bucket, Person, known[bucket])
+
+
+def _write(tables: Tables, name: str, bucket: int, row_type: type, entries: list[Entry]) -> None:  # type: ignore[type-arg]
+    stamp = fingerprint(name, [to_record(entry) for entry in entries])
+    if tables.fingerprint(name, bucket) != stamp:
+        tables.write(name, bucket, row_type, entries, stamp)
+
+
+def _entry(row: Fetched) -> Entry[Photo]:
+    target, identity = row.target, identity_key(row.target.name)
+    key = photo_key(identity, target.image_url, row.sha256)
+    photo = Photo(
+        key=key,
+        identity=identity,
+        source=target.image_url,
+        sha256=row.sha256,
+        num_bytes=row.num_bytes,
+        suffix=row.suffix,
+        header_pixels=row.header_pixels,
+        page_url=target.page_url,
+        image_url=target.image_url,
+        licence=target.licence,
+        author=target.author,
+        fetched_at=row.fetched_at,
+        signals=row.signals,
+        attribution=target.attribution,
+        final_url=row.final_url,
+        http_status=row.http_status,
+        content_type=row.content_type,
+        etag=row.etag,
+        last_modified=row.last_modified,
+        user_agent=row.user_agent,
+    )
+    return Entry(key, photo, row.rejection)

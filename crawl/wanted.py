@@ -1,0 +1,116 @@
+"""What the network sources of a run file list: people, and the targets of each. Listed once, then remembered.
+
+A list is made again when its settings, or the people it was made for, change. Fetches no photo.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from crawl.api import Api
+from crawl.config import CrawlConfig, NetworkSettings
+from crawl.errors import InputError
+from crawl.listing import Unlisted
+from crawl.output import Output
+from crawl.people import Person
+from crawl.people_lists import list_people
+from crawl.photo import identity_key
+from crawl.source_config import CommonsSettings, OpenverseSettings, SearchSettings, UrlsSettings, WikidataPeople
+from crawl.sources.commons import CommonsSource
+from crawl.sources.openverse import OpenverseSource
+from crawl.sources.search import SearchSource
+from crawl.sources.urls import UrlsSource
+from crawl.tables import Entry, Tables, fingerprint
+from crawl.target import Target
+
+VERSION = 1
+TARGETS = "targets"
+LISTED = "listed-people"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A target of a source, or what it saw and could not use."""
+
+    target: Target | None
+    unlisted: Unlisted | None
+
+
+def wanted_people(config: CrawlConfig, output: Output, api: Api, today: date) -> list[Person]:
+    """Whom `crawl.people` lists; [] when the run file names no list. A Wikidata query is asked once."""
+    if config.people is None:
+        return []
+    tables = Tables(output)
+    stamp = fingerprint(LISTED, VERSION, config.people.model_dump(mode="json"))
+    if not isinstance(config.people, WikidataPeople) or tables.fingerprint(LISTED, 0) != stamp:
+        people = list_people(config.people, today, api).listed
+        tables.write(LISTED, 0, Person, (Entry(p.identity, p) for p in people), stamp)
+    return [e.row for e in tables.read(LISTED, 0, Person) if e.row is not None]
+
+
+def wanted_targets(
+    config: CrawlConfig, output: Output, api: Api, people: Sequence[Person], environment: Mapping[str, str]
+) -> Iterator[Listed]:
+    """All that the network sources list, source by source; each asked only when its table is not there yet."""
+    tables = Tables(output)
+    for number, settings in enumerate(config.network_sources):
+        asks = (
+            [[p.identity, p.qid] for p in people] if not isinstance(settings, UrlsSettings) else _file_state(settings)
+        )
+        stamp = fingerprint(TARGETS, VERSION, settings.model_dump(mode="json"), asks)
+        if tables.fingerprint(TARGETS, number) != stamp:
+            found = _listed(_find(settings, api, people, environment))
+            tables.write(TARGETS, number, Listed, found, stamp)
+        yield from (e.row for e in tables.read(TARGETS, number, Listed) if e.row is not None)
+
+
+def people_of_targets(config: CrawlConfig, people: Iterable[Person], targets: Iterable[Target]) -> dict[str, Person]:
+    """identity → person: those of the list, and those whom only a list of URLs names, with that list's basis."""
+    known = {person.identity: person for person in people}
+    basis = next((s.basis for s in config.network_sources if isinstance(s, UrlsSettings)), "")
+    for target in targets:
+        identity = identity_key(target.name)
+        if identity not in known:
+            known[identity] = Person(identity, target.name, basis, "urls")
+    return known
+
+
+def _find(
+    settings: NetworkSettings, api: Api, people: Sequence[Person], environment: Mapping[str, str]
+) -> Iterator[Target | Unlisted]:
+    if isinstance(settings, UrlsSettings):
+        yield from UrlsSource(settings).find()
+        return
+    if not people:
+        raise InputError(f"crawl.people: source {settings.source} needs a list of people to look for")
+    source = _source(settings, api, environment)
+    for person in people:
+        yield from source.find(person)
+
+
+def _source(
+    settings: CommonsSettings | OpenverseSettings | SearchSettings, api: Api, environment: Mapping[str, str]
+) -> CommonsSource | OpenverseSource | SearchSource:
+    if isinstance(settings, CommonsSettings):
+        return CommonsSource(settings, api)
+    if isinstance(settings, OpenverseSettings):
+        return OpenverseSource(settings, api, environment)
+    return SearchSource(settings, api, environment)
+
+
+def _listed(found: Iterable[Target | Unlisted]) -> Iterator[Entry[Listed]]:
+    for number, item in enumerate(found):
+        target = item if isinstance(item, Target) else None
+        yield Entry(f"{number:012d}", Listed(target, None if target else item))  # type: ignore[arg-type]
+
+
+def _file_state(settings: UrlsSettings) -> list[object]:
+
+    try:
+        stat = os.stat(settings.path)
+    except OSError as error:
+        raise InputError(f"crawl.path: {settings.path}: {error.strerror}") from None
+    return [stat.st_size, stat.st_mtime_ns]

@@ -1,0 +1,166 @@
+"""From a list of people or URLs to rows in identity buckets, over a real loopback network."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crawl.api import Api
+from crawl.collect import CrawlStage
+from crawl.config import CrawlRun
+from crawl.errors import InputError
+from crawl.harvest import ask_here, fetch_settings, harvest, network_api
+from crawl.output import Output
+from crawl.people import Person
+from crawl.photo import Photo, identity_key
+from crawl.tables import Tables
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def jpeg(seed):
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((64, 64)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def nobody(*arguments):
+    raise AssertionError("no API is to be asked")
+
+
+class Crawl:
+    """A run file's crawl, and what it left."""
+
+    def __init__(self, folder, crawl):
+        crawl = {"contact": "https://example.org/crawl", "interval_s": 0, **crawl}
+        self.run = CrawlRun.model_validate({"output": str(folder), "crawl": crawl, "shards": {"buckets": 3}})
+        self.output = Output(self.run.output)
+
+    def __call__(self, api=None, environment=None):
+        settings = fetch_settings(self.run.crawl)
+        api = api or Api(nobody, nobody, nobody, Random(0))
+        harvest(self.run, self.output, api, ask_here(self.run, lambda s, n: None, settings), NOW, environment or {})
+        stage, tables = CrawlStage(self.run, self.output), Tables(self.output)
+        for bucket in range(3):
+            stage.run(bucket, stage.fingerprint(bucket), lambda s, n: None)
+        self.people = {e.row.name: e.row for b in range(3) for e in tables.read("people", b, Person)}
+        entries = [e for b in range(3) for e in tables.read("crawl", b, Photo)]
+        return {(e.row.identity, e.row.source): e for e in entries}
+
+
+@pytest.fixture
+def site(hostile_server, answers):
+    """`own_hosts` names it: a loopback address that the guard would refuse."""
+    return hostile_server(
+        routes={
+            "/robots.txt": answers.text("User-agent: *\nDisallow: /private/\n"),
+            "/1.jpg": answers.ok(jpeg(1)),
+            "/2.jpg": answers.tagged(jpeg(2), etag='"two"'),
+            "/private/3.jpg": answers.ok(jpeg(3)),
+            "/noai.jpg": answers.ok(jpeg(4), headers=[("X-Robots-Tag", "noai")]),
+            "/busy.jpg": answers.in_turn(*[answers.status(503)] * 3, answers.ok(jpeg(5))),
+        }
+    )
+
+
+@pytest.fixture
+def urls(tmp_path, site):
+    path = tmp_path / "urls.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "image_url", "page_url", "licence", "author"])
+        for name in ("1.jpg", "2.jpg", "private/3.jpg", "noai.jpg", "gone.jpg"):
+            writer.writerow(["Ada", site.url("/" + name), site.url("/ada.html"), "CC-BY-4.0", "Someone"])
+        writer.writerow(["Bob", site.url("/1.jpg"), "", "", ""])
+        writer.writerow(["", site.url("/1.jpg"), "", "", ""])
+    return path
+
+
+@pytest.fixture
+def crawl(tmp_path, site, urls):
+    source = {"source": "urls", "path": str(urls), "basis": "test"}
+    return Crawl(tmp_path / "out", {"sources": [source], "own_hosts": [site.host]})
+
+
+def test_every_url_has_a_row_with_its_provenance_or_its_reason(crawl, site):
+    rows = {(source.rsplit("/", 1)[1], identity): e for (identity, source), e in crawl().items()}
+    ada, bob = identity_key("Ada"), identity_key("Bob")
+    assert {key: e.rejection and e.rejection.reason for key, e in rows.items()} == {
+        ("1.jpg", ada): None,
+        ("2.jpg", ada): None,
+        ("3.jpg", ada): "robots_disallowed",
+        ("noai.jpg", ada): "opted_out",
+        ("gone.jpg", ada): "http_status",
+        ("1.jpg", bob): None,
+    }
+    photo = rows["2.jpg", ada].row
+    assert (photo.licence, photo.author, photo.page_url) == ("CC-BY-4.0", "Someone", site.url("/ada.html"))
+    assert (photo.http_status, photo.etag, photo.content_type) == (200, '"two"', "image/jpeg")
+    assert "https://example.org/crawl" in photo.user_agent
+    assert rows["noai.jpg", ada].row.signals == ("x-robots-tag: noai",)
+    assert {p: person.basis for p, person in crawl.people.items()} == {"Ada": "test", "Bob": "test"}
+    assert site.hits_of("/private/3.jpg") == []
+    assert len(site.hits_of("/1.jpg")) == 1, "one address is asked once, whoever it shows"
+
+
+def test_a_second_run_asks_for_nothing_that_is_known(crawl, site):
+    first = crawl()
+    asked = len(site.hits)
+    assert crawl() == first
+    assert len(site.hits) == asked
+
+
+def test_what_failed_and_may_pass_is_tried_again(tmp_path, site, urls):
+    urls.write_text(f"name,url\nAda,{site.url('/busy.jpg')}\n")
+    crawl = Crawl(tmp_path / "out", {"source": "urls", "path": str(urls), "own_hosts": [site.host]})
+    (before,) = crawl().values()
+    (after,) = crawl().values()
+    assert (before.rejection.reason, before.rejection.value) == ("http_status", 503)
+    assert after.rejection is None
+
+
+def test_a_private_address_is_not_asked(tmp_path, site, urls):
+    crawl = Crawl(tmp_path / "out", {"source": "urls", "path": str(urls)})
+    assert {e.rejection.reason for e in crawl().values()} == {"not_public"}
+    assert site.hits == []
+
+
+def test_a_list_of_people_is_looked_up_in_an_api(tmp_path, site, hostile_server, answers):
+    results = {"value": [{"img": site.url("/1.jpg"), "page": site.url("/p")}, {"img": site.url("/2.jpg")}]}
+    api_server = hostile_server(routes={"/search": answers.json(json.dumps(results))})
+    (tmp_path / "people.txt").write_text("# who\nAda\n")
+    source = {
+        "source": "search",
+        "url": api_server.url("/search"),
+        "results": "value",
+        "image_url": "img",
+        "page_url": "page",
+    }
+    people = {"list": "text", "path": str(tmp_path / "people.txt")}
+    own = [site.host, api_server.host]
+    crawl = Crawl(tmp_path / "out", {"sources": [source], "people": people, "own_hosts": own})
+    with network_api(crawl.run.crawl) as api:
+        rows = crawl(api)
+    assert {source.rsplit("/", 1)[1] for _, source in rows} == {"1.jpg", "2.jpg"}
+    assert all(e.rejection is None for e in rows.values())
+    asked = len(api_server.hits)
+    assert asked >= 1
+    assert crawl() == rows, "what an API listed is not asked for again"
+    assert len(api_server.hits) == asked
+
+
+def test_a_source_that_needs_people_says_so(tmp_path):
+    crawl = Crawl(tmp_path / "out", {"source": "commons"})
+    with pytest.raises(InputError, match=r"crawl\.people: source commons needs a list of people"):
+        crawl()
+
+
+def test_a_crawler_says_who_it_is():
+    with pytest.raises(ValueError, match=r"crawl\.contact"):
+        CrawlRun.model_validate({"output": "o", "crawl": {"source": "urls", "path": "x.csv"}})
