@@ -14,10 +14,12 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from crawl.errors import InputError
+from crawl.politeness import FetchSettings
 from crawl.settings import Settings
 from crawl.source_config import (
     CelebaSettings,
     CommonsSettings,
+    GallerySettings,
     OpenverseSettings,
     PeopleSettings,
     SearchSettings,
@@ -42,7 +44,7 @@ class FolderSettings(Settings):
 
 
 LocalSettings = FolderSettings | CelebaSettings
-NetworkSettings = UrlsSettings | CommonsSettings | OpenverseSettings | SearchSettings
+NetworkSettings = UrlsSettings | CommonsSettings | OpenverseSettings | SearchSettings | GallerySettings
 SourceSettings = Annotated[LocalSettings | NetworkSettings, Field(discriminator="source")]
 SOURCES: dict[str, type[BaseModel]] = {
     "folder": FolderSettings,
@@ -51,6 +53,7 @@ SOURCES: dict[str, type[BaseModel]] = {
     "commons": CommonsSettings,
     "openverse": OpenverseSettings,
     "search": SearchSettings,
+    "gallery": GallerySettings,
 }
 
 
@@ -98,6 +101,17 @@ class CrawlConfig(Settings):
         own = {key: value for key, value in keys.items() if key in cls.model_fields}
         source = {key: value for key, value in keys.items() if key not in cls.model_fields}
         return {**own, "sources": [{"source": "folder", **source}]}
+
+
+def fetch_settings(config: CrawlConfig) -> FetchSettings:
+    """How the run file says to ask."""
+    return FetchSettings(
+        contact=config.contact or "",
+        interval_s=config.interval_s,
+        timeout_s=config.timeout_s,
+        max_bytes=config.max_bytes,
+        own_hosts=config.own_hosts,
+    )
 
 
 class ShardLayout(Settings):

@@ -40,8 +40,8 @@ from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from crawl.gate import WATCH, Gate, Refused, Watch
-from crawl.guard import NotPublicAddress, guarded_settings
+from crawl.gate import ANSWERED_AT, WATCH, Gate, Refused, Watch
+from crawl.guard import GuardedResolver, NotPublicAddress, guarded_settings
 from crawl.photo import Rejection
 from crawl.politeness import FetchSettings
 from crawl.refusals import refusal
@@ -64,6 +64,7 @@ class PoliteDownloader(Downloader):
         settings = FetchSettings.from_record(crawler.settings[FETCH_SETTINGS])
         self._max_bytes = settings.max_bytes
         self._timeout_s = settings.timeout_s
+        self._is_guarded = False
         self.gate = Gate(
             settings,
             frozenset(crawler.settings[HOSTS]),
@@ -89,12 +90,23 @@ class PoliteDownloader(Downloader):
 
     async def _ask_once(self, request: Request) -> Response:
         """Ask once. Raises Refused when there is no answer."""
+        await self._guarded()
         try:
             answer = await super().fetch(request)
         except Exception as error:
             raise Refused(self._refusal_of(error), request.url) from error
         assert isinstance(answer, Response), "no middleware that answers with a request is installed"
         return answer
+
+    async def _guarded(self) -> None:
+        """A spider may ask before the reactor runs, and Scrapy installs the resolver only just before that."""
+        from twisted.internet import reactor
+
+        if not self._is_guarded:
+            await deferLater(reactor, 0)
+            resolver = reactor.nameResolver
+            assert isinstance(resolver, GuardedResolver), "the address guard is not in place"
+            self._is_guarded = True
 
     def _refusal_of(self, error: Exception) -> Rejection:
         if isinstance(error, DownloadTimeoutError | ConnectTimeoutError):
@@ -104,6 +116,7 @@ class PoliteDownloader(Downloader):
         return _refusal_of(error)
 
     def _headers_received(self, headers: Headers, body_length: object, request: Request) -> None:
+        request.meta[ANSWERED_AT] = time.monotonic()
         watch: Watch | None = request.meta.get(WATCH)
         if watch is not None and watch.begins(headers, body_length if isinstance(body_length, int) else None):
             raise StopDownload(fail=False)

@@ -6,7 +6,6 @@ The download itself, the clock and sleep are arguments. Knows nothing of photos,
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from random import Random
@@ -33,6 +32,8 @@ from crawl.tdm import Tdm
 
 WATCH = "personae_watch"
 """In a request's meta: a Watch."""
+ANSWERED_AT = "personae_answered_at"
+"""In a request's meta: when its answer began, by the gate's clock; set by the downloader."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEPT_HEADERS = (b"User-Agent", b"Accept", b"Accept-Encoding", b"Accept-Language")
@@ -87,6 +88,7 @@ class _Host:
         self.pace = pace
         self.in_flight = DeferredLock()
         self.asking_rules = DeferredLock()
+        self.keeps_connection = False
 
 
 class Gate:
@@ -197,41 +199,47 @@ class Gate:
 
     async def _answer(self, host: _Host, request: Request) -> Response:
         """One URL's answer, asked for again while that may help."""
-        for attempt in itertools.count():
-            rejection, response = None, None
+        attempt = 0
+        while True:
             try:
                 response = await self._ask(host, request)
-                failed = status_may_pass(response.status)
-                again = failed
             except Refused as refused:
                 rejection = refused.rejection
-                failed, again = rejection.reason in _FAILURES, rejection.reason in _RETRIED_AT_ONCE
-            if failed:
-                host.pace.back_off(self._clock(), attempt, self._retry_after_s(response))
-            if again and attempt < self._settings.retries and host.pace.closed is None:
-                continue
-            if failed:
-                host.pace.failed()
-            elif response is not None:
-                host.pace.succeeded()
-            if rejection is not None:
-                raise Refused(rejection, request.url)
-            break
-        assert response is not None
-        return response
+                if rejection.reason == "connection" and host.keeps_connection:
+                    host.keeps_connection = False  # it may have been closed just then, which is nobody's fault
+                    continue
+                if rejection.reason not in _FAILURES:
+                    raise
+                again = rejection.reason in _RETRIED_AT_ONCE
+                if not self._has_failed(host, attempt, again, None):
+                    raise
+            else:
+                host.keeps_connection = True
+                if not status_may_pass(response.status):
+                    host.pace.succeeded()
+                    return response
+                if not self._has_failed(host, attempt, True, response):
+                    return response
+            attempt += 1
+
+    def _has_failed(self, host: _Host, attempt: int, again: bool, response: Response | None) -> bool:
+        """Take note of a failure; whether to ask again."""
+        host.pace.back_off(self._clock(), attempt, self._retry_after_s(response))
+        if again and attempt < self._settings.retries and host.pace.closed is None:
+            return True
+        host.pace.failed()
+        return False
 
     async def _ask(self, host: _Host, request: Request) -> Response:
         """Ask once, when it is this request's turn."""
         await host.in_flight.acquire()
         try:
             await self._turn(host, request.url)
-            start = self._clock()
-            request.meta.pop("download_latency", None)
+            request.meta.pop(ANSWERED_AT, None)
             try:
                 return await self._download(self._prepared(request))
             finally:
-                latency = request.meta.get("download_latency")
-                host.pace.asked(self._clock() if latency is None else start + latency)
+                host.pace.asked(request.meta.get(ANSWERED_AT) or self._clock())
         finally:
             host.in_flight.release()
 

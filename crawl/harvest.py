@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from crawl.api import Answer, Api
-from crawl.config import CrawlConfig, CrawlRun
+from crawl.config import CrawlConfig, CrawlRun, fetch_settings
 from crawl.fetch import FetchSettings, by_host, fetch_partition, moved_targets, read_rows, settled
 from crawl.found import sort_into_buckets
 from crawl.hosts import host_of
@@ -33,17 +33,6 @@ AskHosts = Callable[[Sequence[str]], None]
 """Runs `HostWork` for each of these hosts: one at a time for each host, hosts in any order or side by side."""
 MOST_ROUNDS = 6
 """A photo may move from host to host as often as a redirect may be followed."""
-
-
-def fetch_settings(config: CrawlConfig) -> FetchSettings:
-    """How the run file says to ask."""
-    return FetchSettings(
-        contact=config.contact or "",
-        interval_s=config.interval_s,
-        timeout_s=config.timeout_s,
-        max_bytes=config.max_bytes,
-        own_hosts=config.own_hosts,
-    )
 
 
 class HostWork:

@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from crawl.json_path import parse_path
+from crawl.selector import checked
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
+_WHO = {"{name}", "{slug}"}
 
 
 class Settings(BaseModel):
@@ -44,7 +46,26 @@ def _is_path(path: str) -> str:
     return path
 
 
+def _is_page(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
+        raise ValueError("expected http(s)://HOST/PATH")
+    return url
+
+
+def _is_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
 Address = Annotated[str, AfterValidator(_is_address)]
+PageUrl = Annotated[str, AfterValidator(_is_page)]
+Pattern = Annotated[str, AfterValidator(_is_pattern)]
+Select = Annotated[str, Field(min_length=1), AfterValidator(checked)]
+Host = Annotated[str, Field(pattern=r"^[^\s/:@?#]+$")]
 Template = Annotated[str, AfterValidator(_is_template)]
 JsonPath = Annotated[str, AfterValidator(_is_path)]
 Qid = Annotated[str, Field(pattern=r"^Q[1-9][0-9]{0,11}$")]
@@ -187,8 +208,69 @@ class SearchSettings(_WithKey):
         return self
 
 
+class GallerySettings(Listing):
+    """A web gallery: list of people → a person's pages of thumbnails → photo pages. docs/gallery-recipe.md shows how.
+
+    A selector is CSS, or XPath when it begins with `/`, `(` or `./`. Where it finds an element, a link's `href`,
+    an image's `src` or the element's text is taken; `::attr(data-src)` or `/@data-src` takes something else.
+    """
+
+    source: Literal["gallery"]
+    start_url: PageUrl = Field(description="The page that lists people, or the letters they are listed under.")
+    hosts: tuple[Host, ...] = Field((), description="Hosts whose pages are followed besides start_url's. Images may "
+        "be anywhere.")
+    letters: Select | None = Field(None, description="On start_url: links to the lists of people; null: it is the list.")
+    person_links: Select | None = Field(None, description="In a list: links to people's pages.")
+    person_name: Select | None = Field(None, description="Within such a link: the name; null: the link's text.")
+    name_pattern: Pattern | None = Field(None, description="Regular expression that finds the name in it, as group 1.")
+    list_pages: Select | None = Field(None, description="In a list: links to further pages of it.")
+    person_url: str | None = Field(
+        None, description="Instead of lists: address of a person's page, with {slug} (`ada-lovelace`) or {name} in it."
+    )
+    count: Select | None = Field(None, description="On a person's page: where it says how many photos there are.")
+    count_pattern: Pattern = Field(
+        r"\d+(?:[ ,.'’\u00a0\u202f]\d{3})*", description="Regular expression that finds the number, as group 1 or whole."
+    )
+    thumbnails: Select = Field(description="On a person's page: links to photo pages, or to photos if `photo` is null.")
+    photo: Select | None = Field(None, description="On a photo page: the full-size image.")
+    next_pages: Select | None = Field(None, description="On a person's page: links to further pages of thumbnails.")
+    page_url: str | None = Field(
+        None, description="Instead of next_pages: their address, such as {url}?page={page}, counted from 2."
+    )
+    image_pattern: Pattern | None = Field(None, description="Regular expression for an image's address, and")
+    image_url: str | None = Field(None, description="the address of the full-size one, with {0}, {1} … for its groups.")
+    min_photos: int = Field(0, ge=0, description="A person with fewer on the page (`count`) is not crawled.")
+    max_photos: int | None = Field(500, ge=1, description="Photos to list for one person; null: all there are.")
+    max_pages: int = Field(1000, ge=1, description="Pages of one list, or of one person.")
+    all_people: bool = Field(False, description="Crawl everybody in the gallery when there is no `crawl.people`.")
+    basis: str = Field("public photo gallery", min_length=1, description="See `crawl.basis`; of people on no list.")
+    licence: str | None = Field(None, description="Recorded for every photo.")
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        if (self.person_links is None) == (self.person_url is None):
+            raise ValueError("person_links: give it, or person_url, and not both")
+        if self.person_url is not None and (self.all_people or not {*_PLACEHOLDER.findall(self.person_url)} & _WHO):
+            raise ValueError("person_url: it needs {slug} or {name} in it, and a list of people instead of all_people")
+        if self.min_photos and self.count is None:
+            raise ValueError("min_photos: it needs `count`, which says where the number of photos is")
+        if self.page_url is not None and (self.next_pages is not None or "{page}" not in self.page_url):
+            raise ValueError("page_url: it needs {page} in it, and no next_pages beside it")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_exist(self) -> Self:
+        if (self.image_pattern is None) != (self.image_url is None):
+            raise ValueError("image_pattern: give it with image_url, and image_url with it")
+        groups = re.compile(self.image_pattern or "").groups
+        places = _PLACEHOLDER.findall(self.image_url or "")
+        if any(not re.fullmatch(r"\{\d\}", place) or int(place[1]) > groups for place in places):
+            raise ValueError(f"image_url: image_pattern has the groups {{0}} to {{{groups}}}")
+        return self
+
+
 SourceSettings = Annotated[
-    UrlsSettings | CelebaSettings | CommonsSettings | OpenverseSettings | SearchSettings,
+    UrlsSettings | CelebaSettings | CommonsSettings | OpenverseSettings | SearchSettings | GallerySettings,
     Field(discriminator="source"),
 ]
 

@@ -23,7 +23,7 @@ _OUT_OF_TIME = frozenset({"http_500", "http_504", "not_json"})
 """How the service says that a query took more than its 60 s: an error, a gateway's, or JSON that ends in a trace."""
 _ENTITY = re.compile(r"https?://www\.wikidata\.org/entity/(Q[1-9][0-9]*)")
 _TIME = re.compile(r"([+-]?)0*(\d{4,}-\d\d-\d\d)T.*")
-_DAY, _MONTH, _YEAR, _DECADE = 11, 10, 9, 8
+_MONTH, _YEAR, _DECADE = 10, 9, 8
 """wikibase:timePrecision."""
 
 _QUERY = """

@@ -38,12 +38,12 @@ class CropStage:
 
     name = "crop"
 
-    def __init__(self, run: FilterRun, output: Output, set_aside: Mapping[str, Finding]) -> None:
+    def __init__(self, run: FilterRun, output: Output, doubles: Mapping[str, Finding]) -> None:
         self._config = run.filter
         self._buckets = run.shards.buckets
         self._tables = Tables(output)
         self._store = Store(output)
-        self._set_aside = set_aside
+        self._set_aside = doubles if run.filter.verify.set_aside_same_person else {}
 
     def fingerprint(self, bucket: int) -> str:
         config = self._config

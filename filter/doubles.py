@@ -12,7 +12,7 @@ from filter.verify import IdentityFinding
 
 
 def find_doubles(run: FilterRun, output: Output) -> dict[str, Finding]:
-    """Identities to set aside because a larger one shows the same person; {} when the config keeps them."""
+    """Identities of which a larger one shows the same person; whether they are set aside is the config's choice."""
     tables = Tables(output)
     findings = [
         entry.row
@@ -21,7 +21,7 @@ def find_doubles(run: FilterRun, output: Output) -> dict[str, Finding]:
         if entry.row is not None
     ]
     found = same_person(findings, same_person_cosine(run.filter))
-    return {f.identity: f for f in found} if run.filter.verify.set_aside_same_person else {}
+    return {f.identity: f for f in found}
 
 
 def same_person_cosine(config: FilterConfig) -> float:

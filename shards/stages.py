@@ -22,9 +22,9 @@ def first_half(run: BuildRun, output: Output) -> list[Stage]:
     return [CrawlStage(run, output), ScanStage(run, output), VerifyStage(run, output)]
 
 
-def second_half(run: BuildRun, output: Output, set_aside: Mapping[str, Finding]) -> list[Stage]:
+def second_half(run: BuildRun, output: Output, doubles: Mapping[str, Finding]) -> list[Stage]:
     """Verified identities → shards."""
-    return [CropStage(run, output, set_aside), CaptionStage(run, output), PackStage(run, output)]
+    return [CropStage(run, output, doubles), CaptionStage(run, output), PackStage(run, output)]
 
 
 def first_work(run: BuildRun) -> BucketWork:
@@ -33,7 +33,7 @@ def first_work(run: BuildRun) -> BucketWork:
     return BucketWork(first_half(run, output), Tables(output))
 
 
-def second_work(run: BuildRun, set_aside: Mapping[str, Finding]) -> BucketWork:
+def second_work(run: BuildRun, doubles: Mapping[str, Finding]) -> BucketWork:
     """The second half, ready to run in a process of its own."""
     output = Output(run.output)
-    return BucketWork(second_half(run, output, set_aside), Tables(output))
+    return BucketWork(second_half(run, output, doubles), Tables(output))

@@ -52,7 +52,8 @@ def _print_dataset(console: Console, output: Output, identities: list[Identity])
         f"{len(kept)} of {len(identities)} identities kept, {sum(i.kept for i in kept)} samples "
         f"in {len(index.shards)} shards ({size:.1f} MB)"
     )
-    console.print(f"shards  {output.path('shards')}\nledger  {output.path(LEDGER)}\ncard    {output.path('README.md')}")
+    for what, name in (("shards", "shards"), ("ledger", LEDGER), ("card", "README.md")):
+        console.print(f"{what:<7} {output.url.rstrip('/')}/{name}")
 
 
 def _funnel_table(steps: list[FunnelStep]) -> Table:
@@ -75,14 +76,15 @@ def findings(identities: list[Identity]) -> list[str]:
             if i.second_person_photos
         ),
         *(f"{i.name}: no person is in most of the photos; none kept" for i in identities if i.no_majority),
-        *(
-            f"{i.name}: same person as {names.get(i.same_as, i.same_as)} (cosine {i.same_as_cosine:.2f}); set aside"
-            for i in identities
-            if i.same_as is not None
-        ),
+        *(_double(i, names.get(i.same_as, i.same_as)) for i in identities if i.same_as is not None),
     ]
     more = len(lines) - _FEW
     return [*lines[:_FEW], f"… and {more} more findings in {IDENTITIES}"] if more > 0 else lines
+
+
+def _double(identity: Identity, other: str) -> str:
+    aside = "" if identity.kept else "; set aside"
+    return f"{identity.name}: same person as {other} (cosine {identity.same_as_cosine:.2f}){aside}"
 
 
 def _console() -> Console:

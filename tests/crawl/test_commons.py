@@ -155,6 +155,10 @@ def test_pages_are_followed_to_the_end_in_order_of_rank(listed):
     assert [a.get("gsroffset") for a in wiki.asked] == [None, "3", "6"]
 
 
+def test_rank_goes_before_the_number_of_the_page(listed):
+    assert numbers(listed(Wiki([file(1) | {"index": 2}, file(2) | {"index": 1}]))) == [2, 1]
+
+
 def test_a_batch_may_come_in_parts(listed):
     """imageinfo of some pages comes with a later answer; the pages themselves come with each."""
     bare = [{key: value for key, value in file(n).items() if key != "imageinfo"} for n in (1, 2)]
