@@ -19,6 +19,9 @@ from crawl.stage import Stage, pending, run_pending
 from crawl.tables import Tables
 
 
+_LOG_WIDTH = 120
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", help="the run file; docs/configuration.md lists every key")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="for example filter.min_side_px=256")
@@ -30,6 +33,12 @@ def load_run(prog: str, description: str, model: type[Run], arguments: Sequence[
     add_config_arguments(parser)
     parsed = parser.parse_args(arguments)
     return load(model, parsed.config, parsed.overrides)
+
+
+def console() -> Console:
+    """For what a command says on stdout; as wide as the terminal, or wide enough for a table in a log."""
+    on_terminal = Console(highlight=False, soft_wrap=True)
+    return on_terminal if on_terminal.is_terminal else Console(highlight=False, soft_wrap=True, width=_LOG_WIDTH)
 
 
 class _Speed(TextColumn):

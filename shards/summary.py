@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from crawl.command import console
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.identities import FILE as IDENTITIES
@@ -18,19 +19,18 @@ from shards.ledger import FunnelStep, funnel, read_ledger
 if TYPE_CHECKING:
     from shards.build import Built
 
-_WIDTH = 100
 _FEW = 20
 
 
 def print_summary(output: Output, built: Built) -> None:
     """The closing table of a build: funnel, findings, throughput, where things are."""
-    console = _console()
-    _print_dataset(console, output, built.identities)
+    out = console()
+    _print_dataset(out, output, built.identities)
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in built.seconds.items())
     total = sum(built.seconds.values())
     found = read_ledger(output, ["key"]).num_rows
     speed = f" — {found / total:.1f} photos/s" if built.worked and total > 0 else ""
-    console.print(f"{'Built' if built.worked else 'Nothing to do; checked'} in {total:.1f} s ({took}){speed}")
+    out.print(f"{'Built' if built.worked else 'Nothing to do; checked'} in {total:.1f} s ({took}){speed}")
 
 
 def print_info(output: Output) -> None:
@@ -38,22 +38,22 @@ def print_info(output: Output) -> None:
     for name in (LEDGER, IDENTITIES, INDEX):
         if not output.exists(name):
             raise InputError(f"{output.url}: no finished dataset here ({name} is missing)")
-    _print_dataset(_console(), output, read_identities(output))
+    _print_dataset(console(), output, read_identities(output))
 
 
-def _print_dataset(console: Console, output: Output, identities: list[Identity]) -> None:
-    console.print(_funnel_table(funnel(read_ledger(output, ["stage", "reason"]))))
+def _print_dataset(out: Console, output: Output, identities: list[Identity]) -> None:
+    out.print(_funnel_table(funnel(read_ledger(output, ["stage", "reason"]))))
     for line in findings(identities):
-        console.print(line)
+        out.print(line)
     index = read_index(output)
     kept = [i for i in identities if i.kept]
     size = sum(shard.num_bytes for shard in index.shards) / 1e6
-    console.print(
+    out.print(
         f"{len(kept)} of {len(identities)} identities kept, {sum(i.kept for i in kept)} samples "
         f"in {len(index.shards)} shards ({size:.1f} MB)"
     )
     for what, name in (("shards", "shards"), ("ledger", LEDGER), ("card", "README.md")):
-        console.print(f"{what:<7} {output.url.rstrip('/')}/{name}")
+        out.print(f"{what:<7} {output.url.rstrip('/')}/{name}")
 
 
 def _funnel_table(steps: list[FunnelStep]) -> Table:
@@ -85,8 +85,3 @@ def findings(identities: list[Identity]) -> list[str]:
 def _double(identity: Identity, other: str) -> str:
     aside = "" if identity.kept else "; set aside"
     return f"{identity.name}: same person as {other} (cosine {identity.same_as_cosine:.2f}){aside}"
-
-
-def _console() -> Console:
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=_WIDTH)

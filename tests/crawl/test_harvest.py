@@ -18,6 +18,7 @@ from crawl.harvest import ask_here, fetch_settings, harvest, network_api
 from crawl.output import Output
 from crawl.people import Person
 from crawl.photo import Photo, identity_key
+from crawl.status import hosts_status, print_status
 from crawl.tables import Tables
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -164,3 +165,15 @@ def test_a_source_that_needs_people_says_so(tmp_path):
 def test_a_crawler_says_who_it_is():
     with pytest.raises(ValueError, match=r"crawl\.contact"):
         CrawlRun.model_validate({"output": "o", "crawl": {"source": "urls", "path": "x.csv"}})
+
+
+def test_status_tells_what_was_stored_refused_and_is_left(crawl, site, capsys):
+    with pytest.raises(InputError, match="nothing was crawled from the network here"):
+        hosts_status(crawl.output)
+    crawl()
+    (status,) = hosts_status(crawl.output)
+    assert status.host == "127.0.0.1"
+    assert status.outcomes == {"stored": 3, "robots_disallowed": 1, "opted_out": 1, "http_status": 1}
+    assert (status.wanted, status.waiting, status.retried) == (6, 0, 0)
+    print_status(crawl.output)
+    assert "1 opted_out" in capsys.readouterr().out
