@@ -18,7 +18,6 @@ from crawl.output import Output
 from crawl.stage import Stage, pending, run_pending
 from crawl.tables import Tables
 
-
 _LOG_WIDTH = 120
 
 
