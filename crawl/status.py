@@ -17,8 +17,9 @@ from crawl.errors import InputError
 from crawl.hosts import host_name
 from crawl.output import Output
 from crawl.partition import FOLDER, Partition
-from crawl.tables import from_record
+from crawl.tables import Tables, from_record
 from crawl.target import Target
+from crawl.wanted import TARGETS, Listed
 
 WANTED = "tables/wanted"
 _STORED = "stored"
@@ -47,18 +48,34 @@ def hosts_status(output: Output) -> list[HostStatus]:
     return sorted(found, key=lambda status: status.host)
 
 
+def unlisted(output: Output) -> Counter[str]:
+    """What sources saw and did not pass on to be fetched: reason → how often."""
+    tables, reasons = Tables(output), Counter[str]()
+    for name in output.names(f"tables/{TARGETS}"):
+        for entry in tables.read(TARGETS, int(name.split(".")[0]), Listed):
+            if entry.row is not None and entry.row.unlisted is not None:
+                reasons[entry.row.unlisted.rejection.reason] += 1
+    return reasons
+
+
+def in_words(reasons: Counter[str]) -> str:
+    """`3 no_face, 1 blurred`: most first."""
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
 def print_status(output: Output) -> None:
-    """A table of hosts, and the sum."""
+    """A table of hosts, and the sum; what the sources left out."""
     statuses = hosts_status(output)
     table = Table("host", "wanted", "stored", "waiting", "tried again", "refused, and why")
     for column in table.columns[1:5]:
         column.justify = "right"
     for status in [*statuses, _sum(statuses)]:
-        refused = {reason: n for reason, n in status.outcomes.items() if reason != _STORED}
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(refused.items(), key=lambda i: (-i[1], i[0])))
+        refused = Counter({reason: n for reason, n in status.outcomes.items() if reason != _STORED})
         counts = (status.wanted, status.outcomes[_STORED], status.waiting, status.retried)
-        table.add_row(status.host, *map(str, counts), reasons)
+        table.add_row(status.host, *map(str, counts), in_words(refused))
     console().print(table)
+    if left_out := unlisted(output):
+        console().print(f"not listed: {in_words(left_out)}")
 
 
 def _wanted(output: Output) -> Iterator[list[Target]]:

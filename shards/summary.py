@@ -10,6 +10,7 @@ from rich.table import Table
 from crawl.command import console
 from crawl.errors import InputError
 from crawl.output import Output
+from crawl.status import in_words, unlisted
 from shards.identities import FILE as IDENTITIES
 from shards.identities import Identity, read_identities
 from shards.index import INDEX, read_index
@@ -43,6 +44,8 @@ def print_info(output: Output) -> None:
 
 def _print_dataset(out: Console, output: Output, identities: list[Identity]) -> None:
     out.print(_funnel_table(funnel(read_ledger(output, ["stage", "reason"]))))
+    if left_out := unlisted(output):
+        out.print(f"Not listed by the sources: {in_words(left_out)}")
     for line in findings(identities):
         out.print(line)
     index = read_index(output)

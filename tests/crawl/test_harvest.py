@@ -176,4 +176,6 @@ def test_status_tells_what_was_stored_refused_and_is_left(crawl, site, capsys):
     assert status.outcomes == {"stored": 3, "robots_disallowed": 1, "opted_out": 1, "http_status": 1}
     assert (status.wanted, status.waiting, status.retried) == (6, 0, 0)
     print_status(crawl.output)
-    assert "1 opted_out" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 opted_out" in told
+    assert "not listed: 1 no_name" in told
