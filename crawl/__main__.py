@@ -1,4 +1,4 @@
-"""`python -m crawl CONFIG.yaml`: only find and store photos."""
+"""`python -m crawl CONFIG.yaml`: find and store photos. `… try CONFIG.yaml URL`: test selectors; `… status DATASET`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from crawl.collect import CrawlStage
 from crawl.command import Bars, load_run, run_here
 from crawl.config import CrawlRun
 from crawl.errors import exit_with_one_line
+from crawl.gallery_try import try_command
 from crawl.harvest import ask_here, harvest, network_api
 from crawl.output import Output
+from crawl.status import status_command
 from crawl.tables import Tables
+
+_ABOUT = """Find and store photos of the people in a run file.
+`python -m crawl try CONFIG.yaml URL` shows what a gallery's selectors find on a page;
+`python -m crawl status DATASET` how far the fetching is."""
 
 
 def main() -> int:
     """Crawl, then say how many photos there are and what was refused."""
-    run = load_run("python -m crawl", "Find and store photos of the people in a run file.", CrawlRun)
+    commands = {"try": try_command, "status": status_command}
+    if sys.argv[1:2] and sys.argv[1] in commands:
+        return commands[sys.argv[1]](sys.argv[2:])
+    run = load_run("python -m crawl", _ABOUT, CrawlRun)
     output = Output(run.output)
     if run.crawl.network_sources:
         with Bars() as bars, network_api(run.crawl) as api:

@@ -156,7 +156,7 @@ def scrapy_settings(settings: FetchSettings, hosts: Sequence[str]) -> dict[str, 
         "REMOTE_CONTROL_ENABLED": False,
         "STATS_DUMP": False,
         "LOG_LEVEL": "ERROR",
-        "CONCURRENT_REQUESTS": 0,
+        "CONCURRENT_REQUESTS": 16,  # of a spider, at the gate; the others wait in its scheduler
         "CONCURRENT_REQUESTS_PER_DOMAIN": 1,
         "DOWNLOAD_DELAY": 0,
         "DOWNLOAD_TIMEOUT": settings.timeout_s,

@@ -6,16 +6,17 @@ The download itself, the clock and sleep are arguments. Knows nothing of photos,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import datetime
 from random import Random
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urljoin
 
 from scrapy import Request
 from scrapy.exceptions import IgnoreRequest
 from scrapy.http import Headers, Response
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.python.failure import Failure
 
 from crawl.api import retry_after_s
 from crawl.canonical import BadUrl
@@ -44,6 +45,7 @@ _FAILURES = (*_RETRIED_AT_ONCE, "timeout", "tls", "error")
 _PASSED_ON = ("not_public", "bad_url", "dns", "host_unavailable", "partition_timeout")
 """Why a robots.txt was not had, where that says more than `robots_unreachable`."""
 
+Found = TypeVar("Found")
 Download = Callable[[Request], Awaitable[Response]]
 """Asks once. Raises Refused when there is no answer."""
 
@@ -82,13 +84,34 @@ class Refused(IgnoreRequest):
 
 
 class _Host:
-    """One host: its pace, and the locks that keep it at one request in flight, and its rules asked for once."""
+    """One host: its pace, and the lock that keeps it at one request in flight."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
         self.in_flight = DeferredLock()
-        self.asking_rules = DeferredLock()
         self.keeps_connection = False
+
+
+class _Once(Generic[Found]):
+    """A question that is being asked, and its answer for everybody who wants it, in the order they came."""
+
+    def __init__(self, question: Coroutine[Any, Any, Found]) -> None:
+        self._waiting: list[Deferred[None]] = []
+        self._result: Found | Failure | None = None
+        Deferred.fromCoroutine(question).addBoth(self._tell)
+
+    async def answer(self) -> Found:
+        if self._result is None:
+            self._waiting.append(Deferred())
+            await self._waiting[-1]
+        if isinstance(self._result, Failure):
+            self._result.raiseException()
+        return self._result  # type: ignore[return-value]
+
+    def _tell(self, result: Found | Failure) -> None:
+        self._result = result
+        for waiting in self._waiting:
+            waiting.callback(None)
 
 
 class Gate:
@@ -112,8 +135,8 @@ class Gate:
         self._now = now
         self._deadline = clock() + settings.partition_timeout_s
         self._hosts: dict[str, _Host] = {}
-        self._robots: dict[str, Robots | Rejection] = {}
-        self._tdm: dict[str, Tdm] = {}
+        self._robots: dict[str, _Once[Robots | Rejection]] = {}
+        self._tdm: dict[str, _Once[Tdm]] = {}
 
     async def get(self, request: Request, obey_robots: bool = True, anywhere: bool = False) -> Response:
         """The answer, of whatever status, after redirects and retries.
@@ -137,14 +160,8 @@ class Gate:
         """The TDM reservations of the URL's origin, asked for once and once only."""
         origin = origin_of(url)
         if origin not in self._tdm:
-            host = self._host(url, anywhere=False)
-            await host.asking_rules.acquire()
-            try:
-                if origin not in self._tdm:
-                    self._tdm[origin] = await self._ask_tdm(host, origin)
-            finally:
-                host.asking_rules.release()
-        return self._tdm[origin]
+            self._tdm[origin] = _Once(self._ask_tdm(self._host(url, anywhere=False), origin))
+        return await self._tdm[origin].answer()
 
     def _host(self, url: str, anywhere: bool) -> _Host:
         """The host that the URL leads to. Raises Refused for what may not be asked at all."""
@@ -164,13 +181,8 @@ class Gate:
     async def _obey_robots(self, host: _Host, url: str) -> None:
         origin = origin_of(url)
         if origin not in self._robots:
-            await host.asking_rules.acquire()
-            try:
-                if origin not in self._robots:
-                    self._robots[origin] = await self._ask_robots(host, origin)
-            finally:
-                host.asking_rules.release()
-        robots = self._robots[origin]
+            self._robots[origin] = _Once(self._ask_robots(host, origin))
+        robots = await self._robots[origin].answer()
         if isinstance(robots, Rejection):
             raise Refused(robots, url)
         if not robots.allows(url):

@@ -35,6 +35,13 @@ REASONS = {
     "non_free": "the source itself marks the file as not free",
     "no_qid": "the query asks for a QID, and the person has none",
     "page_depth": "the source shows no deeper page of this query; threshold: the last page it gave, or `max_pages`",
+    "no_such_person": "the gallery lists nobody of this name",
+    "namesake": "another link of a person's name: the first one counts, the other may be another person",
+    "too_few_photos": "value: photos that the person's page speaks of; threshold: `min_photos`",
+    "nothing_found": "a page on which a selector finds nothing; detail: the key with the selector",
+    "other_host": "a link to a page on a host that is not among `hosts`; not followed",
+    "not_a_page": "an answer that is not HTML; detail: its Content-Type",
+    "opted_out": "the page keeps itself, and what it shows, out of datasets; detail: the signal",
     "listing_failed": "the source stopped answering; detail: why. What it listed before that is kept",
 }
 """Why something a source saw is no target, and what that means."""

@@ -217,9 +217,12 @@ class GallerySettings(Listing):
 
     source: Literal["gallery"]
     start_url: PageUrl = Field(description="The page that lists people, or the letters they are listed under.")
-    hosts: tuple[Host, ...] = Field((), description="Hosts whose pages are followed besides start_url's. Images may "
-        "be anywhere.")
-    letters: Select | None = Field(None, description="On start_url: links to the lists of people; null: it is the list.")
+    hosts: tuple[Host, ...] = Field(
+        (), description="Hosts whose pages are followed besides start_url's. Images may be anywhere."
+    )
+    letters: Select | None = Field(
+        None, description="On start_url: links to the lists of people; null: it is the list."
+    )
     person_links: Select | None = Field(None, description="In a list: links to people's pages.")
     person_name: Select | None = Field(None, description="Within such a link: the name; null: the link's text.")
     name_pattern: Pattern | None = Field(None, description="Regular expression that finds the name in it, as group 1.")
@@ -229,7 +232,8 @@ class GallerySettings(Listing):
     )
     count: Select | None = Field(None, description="On a person's page: where it says how many photos there are.")
     count_pattern: Pattern = Field(
-        r"\d+(?:[ ,.'’\u00a0\u202f]\d{3})*", description="Regular expression that finds the number, as group 1 or whole."
+        r"\d+(?:[ ,.'’\u00a0\u202f]\d{3})*",
+        description="Regular expression that finds the number, as group 1 or whole.",
     )
     thumbnails: Select = Field(description="On a person's page: links to photo pages, or to photos if `photo` is null.")
     photo: Select | None = Field(None, description="On a photo page: the full-size image.")

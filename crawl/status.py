@@ -5,6 +5,7 @@ Also while a crawl is running: finished rows are in the journals.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -76,6 +77,14 @@ def print_status(output: Output) -> None:
     console().print(table)
     if left_out := unlisted(output):
         console().print(f"not listed: {in_words(left_out)}")
+
+
+def status_command(arguments: list[str]) -> int:
+    """`python -m crawl status DATASET`."""
+    parser = argparse.ArgumentParser(prog="python -m crawl status", description="How far the fetching of photos is.")
+    parser.add_argument("dataset", help="the dataset folder, or its URL")
+    print_status(Output(parser.parse_args(arguments).dataset))
+    return 0
 
 
 def _wanted(output: Output) -> Iterator[list[Target]]:

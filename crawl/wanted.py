@@ -11,21 +11,30 @@ from dataclasses import dataclass
 from datetime import date
 
 from crawl.api import Api
-from crawl.config import CrawlConfig, NetworkSettings
+from crawl.config import CrawlConfig, fetch_settings
 from crawl.errors import InputError
 from crawl.listing import Unlisted
 from crawl.output import Output
 from crawl.people import Person
 from crawl.people_lists import list_people
 from crawl.photo import identity_key
-from crawl.source_config import CommonsSettings, OpenverseSettings, SearchSettings, UrlsSettings, WikidataPeople
+from crawl.source_config import (
+    CommonsSettings,
+    GallerySettings,
+    OpenverseSettings,
+    SearchSettings,
+    UrlsSettings,
+    WikidataPeople,
+)
 from crawl.sources.commons import CommonsSource
+from crawl.sources.gallery import GallerySource
 from crawl.sources.openverse import OpenverseSource
 from crawl.sources.search import SearchSource
 from crawl.sources.urls import UrlsSource
 from crawl.tables import Entry, Tables, fingerprint
 from crawl.target import Target
 
+ApiSettings = CommonsSettings | OpenverseSettings | SearchSettings
 VERSION = 1
 TARGETS = "targets"
 LISTED = "listed-people"
@@ -61,25 +70,27 @@ def wanted_targets(
             [[p.identity, p.qid] for p in people] if not isinstance(settings, UrlsSettings) else _file_state(settings)
         )
         stamp = fingerprint(TARGETS, VERSION, settings.model_dump(mode="json"), asks)
-        if tables.fingerprint(TARGETS, number) != stamp:
-            found = _listed(_find(settings, api, people, environment))
-            tables.write(TARGETS, number, Listed, found, stamp)
+        if isinstance(settings, GallerySettings):
+            _walk_gallery(number, stamp, GallerySource(settings, fetch_settings(config)), output, people)
+        elif tables.fingerprint(TARGETS, number) != stamp:
+            tables.write(TARGETS, number, Listed, _listed(_find(settings, api, people, environment)), stamp)
         yield from (e.row for e in tables.read(TARGETS, number, Listed) if e.row is not None)
 
 
 def people_of_targets(config: CrawlConfig, people: Iterable[Person], targets: Iterable[Target]) -> dict[str, Person]:
-    """identity → person: those of the list, and those whom only a list of URLs names, with that list's basis."""
+    """identity → person: those of the list, and those whom only URLs or a gallery name, with that source's basis."""
     known = {person.identity: person for person in people}
-    basis = next((s.basis for s in config.network_sources if isinstance(s, UrlsSettings)), "")
+    naming = [s for s in config.network_sources if isinstance(s, UrlsSettings | GallerySettings)]
+    basis, source = (naming[0].basis, naming[0].source) if naming else ("", "urls")
     for target in targets:
         identity = identity_key(target.name)
         if identity not in known:
-            known[identity] = Person(identity, target.name, basis, "urls")
+            known[identity] = Person(identity, target.name, basis, source)
     return known
 
 
 def _find(
-    settings: NetworkSettings, api: Api, people: Sequence[Person], environment: Mapping[str, str]
+    settings: ApiSettings | UrlsSettings, api: Api, people: Sequence[Person], environment: Mapping[str, str]
 ) -> Iterator[Target | Unlisted]:
     if isinstance(settings, UrlsSettings):
         yield from UrlsSource(settings).find()
@@ -91,8 +102,27 @@ def _find(
         yield from source.find(person)
 
 
+def _walk_gallery(number: int, stamp: str, source: GallerySource, output: Output, people: Sequence[Person]) -> None:
+    """Walk, unless it has been done and nothing is left that may pass.
+
+    A walk can take days: what one has finished, the next one, after a kill or a bad day, does not ask for again.
+    """
+    if not people and not source.all_people:
+        raise InputError("crawl.people: source gallery needs a list of people to look for")
+    tables, unfinished = Tables(output), f"tables/{TARGETS}/{number:05d}.unfinished"
+    if tables.fingerprint(TARGETS, number) == stamp and not output.exists(unfinished):
+        return
+    output.write(unfinished, b"")
+    journal = output.path(f"tables/{TARGETS}/{stamp[:16]}.journal") if output.is_local else None
+    tables.write(TARGETS, number, Listed, _listed(source.find(people, journal)), stamp)
+    if not any(e.row.unlisted.retry for e in tables.read(TARGETS, number, Listed) if e.row and e.row.unlisted):
+        output.remove(unfinished)
+        if journal is not None:
+            os.unlink(journal)
+
+
 def _source(
-    settings: CommonsSettings | OpenverseSettings | SearchSettings, api: Api, environment: Mapping[str, str]
+    settings: ApiSettings, api: Api, environment: Mapping[str, str]
 ) -> CommonsSource | OpenverseSource | SearchSource:
     if isinstance(settings, CommonsSettings):
         return CommonsSource(settings, api)

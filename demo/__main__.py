@@ -1,4 +1,4 @@
-"""`python -m demo`: make the photos, build the dataset, say what became of the planted ones."""
+"""`python -m demo`: crawl a small gallery on loopback into a dataset, say what became of the planted photos."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from crawl.config import load
 from crawl.errors import exit_with_one_line
 from crawl.output import Output
 from demo.photos import make_photos
+from demo.site import FORBIDDEN, gallery_site
 from shards.build import build
 from shards.config import BuildRun
 from shards.ledger import read_ledger
 from shards.summary import print_summary
 
 _CONFIG = str(Path(__file__).parent.parent / "configs" / "demo.yaml")
+_PHOTOS = Path("out/demo-photos")
 
 
 def main() -> int:
     """Exit code 0 when every planted photo was rejected."""
-    run = load(BuildRun, _CONFIG, sys.argv[1:])
-    planted = make_photos(Path(run.crawl.sources[0].root))
-    print_summary(Output(run.output), build(run))
-    ledger = {row["source"]: row for row in read_ledger(Output(run.output)).to_pylist()}
-    print("\nPhotos planted in another person's folder:")
+    planted = make_photos(_PHOTOS)
+    people = sorted(p.name for p in _PHOTOS.iterdir() if p.is_dir())
+    (_PHOTOS / "people.txt").write_text("\n".join([*people, FORBIDDEN]) + "\n")
+    with gallery_site(_PHOTOS) as host:
+        here = [f"crawl.start_url=http://{host}/photos/", f"crawl.own_hosts=['{host}']"]
+        run = load(BuildRun, _CONFIG, [*here, *sys.argv[1:]])
+        print_summary(Output(run.output), build(run))
+    ledger = {str(row["source"]).split("/full/")[1]: row for row in read_ledger(Output(run.output)).to_pylist()}
+    print("\nPhotos planted in another person's gallery:")
     for source in planted:
         row = ledger[source]
         why = f"{row['stage']}: {row['reason']}" if row["reason"] else "nothing"
