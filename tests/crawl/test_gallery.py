@@ -248,6 +248,16 @@ def test_templates_instead_of_lists(site, answers):
     assert site.targets[1].page_url == site.server.url("/photos/zoe-d-o/?p=2")
 
 
+def test_the_first_page_under_another_address_does_not_end_a_person(site):
+    def pages(exchange):
+        page = int(exchange.hit.path.partition("page=")[2] or "1")
+        more = links("listalka", ("?page=1", "1"), ("?page=2", "2"), ("?page=3", "3"))
+        site.html(description(9) + thumbnails(f"/pic/{page}.html") + more)(exchange)
+
+    site.server.route("/photos/zoe/", pages)
+    assert site("Zoé") == (["1", "2", "3"], {})
+
+
 def test_an_endless_gallery_ends(site):
     def endless(exchange):
         page = int(exchange.hit.path.partition("page=")[2] or "1")
