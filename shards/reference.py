@@ -59,6 +59,8 @@ def _type(annotation: object) -> str:
         return " or ".join(_type(a) for a in arguments if a is not type(None))
     if origin is tuple:
         return "list"
+    if origin is typing.Annotated:
+        return _type(arguments[0])
     return getattr(annotation, "__name__", str(annotation))
 
 
