@@ -81,12 +81,16 @@ class PoliteDownloader(Downloader):
         return Deferred.fromCoroutine(self._fetch(request))
 
     async def _fetch(self, request: Request) -> Response:
+        waiting = request.copy()
+        self.active.add(waiting)  # also at the gate: by this the engine knows that its spider is not done
         try:
             return await self.gate.get(request)
         except Refused as refused:
             if self.report is not None:
                 self.report(refused.url, refused.rejection)
             raise
+        finally:
+            self.active.remove(waiting)
 
     async def _ask_once(self, request: Request) -> Response:
         """Ask once. Raises Refused when there is no answer."""

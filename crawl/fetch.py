@@ -66,7 +66,7 @@ def fetch_partitions(
     tick("crawl", sum(map(len, targets.values())) - sum(p.pending for p in waiting))
     if waiting:
         _fetch(waiting, settings, output, tick)
-    for partition in partitions:
+    for partition in waiting:
         partition.settle()
 
 

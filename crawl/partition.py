@@ -50,7 +50,10 @@ class Partition:
         self._shared: dict[str, list[Target]] = {}
 
     def plan(self) -> int:
-        """Write down what is to be asked, a JSON line each, re-checks first; returns how many."""
+        """Write down what is to be asked, a JSON line each, re-checks first; returns how many.
+
+        When nothing is, what an earlier call may have left open is settled here and now.
+        """
         wanted = {target_key(target): target for target in self._targets}
         done: set[str] = set()
         addresses: set[str] = set()
@@ -75,20 +78,25 @@ class Partition:
                 addresses.add(address)
                 todo.write(_line(key, to_record(target)))
                 self.pending += 1
+        if not self.pending:
+            self.settle()
         return self.pending
 
     def settle(self) -> None:
         """All of the plan has been asked: rows for those who share an address, then the table; the journal goes."""
         if self._shared:
             self._share()
+            self._shared = {}
         if os.path.exists(self.journal):
             self._write()
             os.unlink(self.journal)
-        os.unlink(self.todo)
+        if os.path.exists(self.todo):
+            os.unlink(self.todo)
 
     def give_up(self, rejection: Rejection, agent: str, now: str, retry: bool, most: int | None = None) -> None:
         """A row that says why for each of the first `most` targets still to be asked, or for all of them."""
-        self.plan()
+        if not self.plan():
+            return
         journal = Journal(self.journal)
         with open(self.todo, encoding="utf-8") as todo:
             for line in itertools.islice(todo, most):

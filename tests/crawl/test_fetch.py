@@ -581,21 +581,35 @@ def test_time_for_a_host_ends_and_what_is_left_waits_for_the_next_run(site, answ
     assert len(site.paths()) == asked + 2 + reasons.count("partition_timeout")
 
 
+def test_a_process_that_hangs_is_ended_and_its_targets_wait_for_the_next_run(site, answers, output, monkeypatch):
+    def hang(to):
+        signal_fetchers(signal.SIGSTOP)
+        to.finish(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+
+    monkeypatch.setattr("crawl.fetch._GRACE_S", 0.2)
+    targets = [target(site.route(f"/{n}.jpg", answers.ok(photo(n)), HOST)) for n in range(4)]
+    site.route("/2.jpg", hang, HOST)
+    settings = dataclasses.replace(FAST, timeout_s=1, partition_timeout_s=1.5)
+    rows = fetch_partition(HOST, targets, settings, output, ignore)
+    assert [reason_of(row) for row in rows] == [None, None, "partition_timeout", "partition_timeout"]
+    assert [row.retry for row in rows] == [False, False, True, True]
+
+
 def children_of(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
 
 
-def kill_fetchers():
+def signal_fetchers(number):
     for pid in children_of(os.getpid()):
         with open(f"/proc/{pid}/cmdline") as file:
             if "crawl.child" in file.read():
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
 
 
 def test_an_answer_that_kills_the_process_costs_one_row(site, answers, output):
     def poison(to):
-        kill_fetchers()
+        signal_fetchers(signal.SIGKILL)
         to.wait(5)
 
     targets = [

@@ -85,9 +85,13 @@ class Gallery(scrapy.Spider):
         yield {"page": response.url}
 
 
-@pytest.fixture
-def gallery(hostile_server, answers, monkeypatch):
+@pytest.fixture(autouse=True)
+def _spiders_can_be_imported(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def gallery(hostile_server, answers):
     server = hostile_server(routes={"/robots.txt": answers.text("User-agent: *\nDisallow: /p/9")})
     links = "".join(f'<a href="/p/{n}">{n}</a>' for n in (1, 2, 3, 9))
     server.route("/", answers.html(links))
@@ -110,6 +114,33 @@ def test_a_spider_yields_through_the_gate(gallery):
     assert min(gallery.gaps_s()) >= 0.05
     assert gallery.max_concurrency() == 1
     assert {hit.header("referer") for hit in gallery.hits} == {None}
+
+
+class Pages(scrapy.Spider):
+    """Each page leads to the next: never more than one request at the gate."""
+
+    name = "pages"
+
+    def __init__(self, start):
+        super().__init__()
+        self._start = start
+
+    async def start(self):
+        yield scrapy.Request(self._start)
+
+    def parse(self, response):
+        yield {"page": response.url}
+        for link in response.css("a::attr(href)").getall():
+            yield response.follow(link)
+
+
+def test_a_spider_that_waits_at_the_gate_is_not_taken_for_one_that_is_done(hostile_server, answers):
+    server = hostile_server()
+    for n in range(6):
+        server.route(f"/{n}", answers.html(f'<a href="/{n + 1}">more</a>' if n < 5 else ""))
+    settings = dataclasses.replace(FAST, interval_s=0.2)
+    yielded = list(run_spider("test_session:Pages", {"start": server.url("/0")}, [HOST], settings))
+    assert [item.fields["page"] for item in yielded] == [server.url(f"/{n}") for n in range(6)]
 
 
 def test_a_page_that_a_spider_cannot_read_is_counted_and_the_others_go_on(gallery):
