@@ -35,9 +35,9 @@ _KINDS = 32
 
 OURS = """
 import sys
-from crawl.fetch import FetchSettings, by_host, fetch_partitions
+from crawl.fetching.fetch import FetchSettings, by_host, fetch_partitions
 from crawl.output import Output
-from crawl.target import Target
+from crawl.fetching.target import Target
 with open(sys.argv[1]) as file:
     targets = by_host(Target("nobody", line.strip()) for line in file)
 settings = FetchSettings(interval_s=0, allowed_networks=("127.0.0.0/8",))

@@ -15,7 +15,7 @@ from caption.tokens import TokenCounter, clip_token_counter, estimated_tokens
 from crawl.collect import PEOPLE
 from crawl.errors import InputError
 from crawl.output import Output
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.photo import Rejection
 from crawl.stage import Tick
 from crawl.tables import Entry, Tables, fingerprint

@@ -9,7 +9,7 @@ from crawl.collect import CrawlStage
 from crawl.command import Bars, load_run, run_here
 from crawl.config import CrawlRun
 from crawl.errors import exit_with_one_line
-from crawl.gallery_try import try_command
+from crawl.gallery.trial import try_command
 from crawl.harvest import ask_here, harvest, network_api
 from crawl.output import Output
 from crawl.status import status_command

@@ -12,7 +12,7 @@ from crawl.config import CrawlRun
 from crawl.found import NetworkPhotos
 from crawl.local import LocalPhotos
 from crawl.output import Output
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.photo import Photo
 from crawl.stage import Tick
 from crawl.store import Store

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from crawl.errors import InputError
-from crawl.politeness import FetchSettings
+from crawl.policy.politeness import FetchSettings
 from crawl.settings import Settings
 from crawl.source_config import (
     CelebaSettings,

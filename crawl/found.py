@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from crawl.fetching.target import Fetched
 from crawl.output import Output
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.photo import Photo, bucket_of, identity_key, photo_key
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint, to_record
-from crawl.target import Fetched
 
 FOUND = "found"
 FOUND_PEOPLE = "found-people"

@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from crawl.api import Answer, Api
 from crawl.config import CrawlConfig, CrawlRun, fetch_settings
-from crawl.fetch import FetchSettings, by_host, fetch_partition, moved_targets, read_rows, settled
+from crawl.fetching.api import Answer, Api
+from crawl.fetching.fetch import FetchSettings, by_host, fetch_partition, moved_targets, read_rows, settled
+from crawl.fetching.hosts import host_of
+from crawl.fetching.partition import Partition, host_key
+from crawl.fetching.session import Session
+from crawl.fetching.target import Fetched, Target
 from crawl.found import sort_into_buckets
-from crawl.hosts import host_of
 from crawl.output import Output
-from crawl.partition import Partition, host_key
-from crawl.session import Session
 from crawl.stage import Tick
 from crawl.tables import from_record, to_record
-from crawl.target import Fetched, Target
 from crawl.wanted import people_of_targets, wanted_people, wanted_targets
 
 Hosts = Mapping[str, Sequence[Target]]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from crawl.config import FolderSettings
 from crawl.decode import header_size
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.photo import Photo, Rejection, bucket_of, identity_key, photo_key
 from crawl.source_config import CelebaSettings
 from crawl.sources.celeba import CelebaSource

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from crawl.json_path import parse_path
-from crawl.selector import checked
+from crawl.gallery.selector import checked
+from crawl.sources.json_path import parse_path
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")

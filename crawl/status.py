@@ -15,11 +15,11 @@ from rich.table import Table
 
 from crawl.command import console
 from crawl.errors import InputError
-from crawl.hosts import host_name
+from crawl.fetching.hosts import host_name
+from crawl.fetching.partition import FOLDER, Partition
+from crawl.fetching.target import Target
 from crawl.output import Output
-from crawl.partition import FOLDER, Partition
 from crawl.tables import Tables, from_record
-from crawl.target import Target
 from crawl.wanted import TARGETS, Listed
 
 WANTED = "tables/wanted"

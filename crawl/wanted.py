@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from crawl.api import Api
 from crawl.config import CrawlConfig, fetch_settings
 from crawl.errors import InputError
-from crawl.listing import Unlisted
+from crawl.fetching.api import Api
+from crawl.fetching.target import Target
 from crawl.output import Output
-from crawl.people import Person
-from crawl.people_lists import list_people
+from crawl.people.lists import list_people
+from crawl.people.person import Person
 from crawl.photo import identity_key
 from crawl.source_config import (
     CommonsSettings,
@@ -28,11 +28,11 @@ from crawl.source_config import (
 )
 from crawl.sources.commons import CommonsSource
 from crawl.sources.gallery import GallerySource
+from crawl.sources.listing import Unlisted
 from crawl.sources.openverse import OpenverseSource
 from crawl.sources.search import SearchSource
 from crawl.sources.urls import UrlsSource
 from crawl.tables import Entry, Tables, fingerprint
-from crawl.target import Target
 
 ApiSettings = CommonsSettings | OpenverseSettings | SearchSettings
 VERSION = 1

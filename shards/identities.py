@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from crawl.collect import PEOPLE
 from crawl.output import Output
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.tables import Tables, arrow_schema, from_record, to_record
 from filter.decide import IDENTITIES
 from filter.names import Finding

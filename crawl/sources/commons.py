@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from crawl.api import BUSY, Api, NoAnswer, records_of, text_of, url_of
-from crawl.listing import Unlisted, listed, query_for, unlisted
-from crawl.people import Person
+from crawl.fetching.api import BUSY, Api, NoAnswer, records_of, text_of, url_of
+from crawl.fetching.target import Target
+from crawl.people.person import Person
 from crawl.source_config import CommonsSettings
-from crawl.target import Target
+from crawl.sources.listing import Unlisted, listed, query_for, unlisted
 
 FORMATS = ("image/jpeg", "image/png", "image/webp")
 _NOT_NOW = ("maxlag", "ratelimited", "readonly")

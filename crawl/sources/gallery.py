@@ -10,22 +10,22 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from crawl.hosts import host_of
-from crawl.journal import Journal, read_journal
-from crawl.listing import Unlisted
-from crawl.people import Person
+from crawl.fetching.hosts import host_of
+from crawl.fetching.journal import Journal, read_journal
+from crawl.fetching.session import Item, RefusedPage, run_spider
+from crawl.fetching.target import Target
+from crawl.people.person import Person
 from crawl.photo import Rejection
-from crawl.politeness import FetchSettings
-from crawl.refusals import may_pass
-from crawl.session import Item, RefusedPage, run_spider
+from crawl.policy.politeness import FetchSettings
+from crawl.policy.refusals import may_pass
 from crawl.source_config import GallerySettings
-from crawl.target import Target
+from crawl.sources.listing import Unlisted
 
 MAX_PAGE_BYTES = 16 * 2**20
 """Of one page; a larger one is no page for people."""
 _MONTH_S = 30 * 86_400.0
 """A gallery of a thousand people takes days, politely."""
-_SPIDER = "crawl.gallery:GallerySpider"
+_SPIDER = "crawl.gallery.spider:GallerySpider"
 
 
 class GallerySource:

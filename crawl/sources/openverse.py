@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from crawl.api import Api, NoAnswer, key_from, records_of, text_of, url_of
 from crawl.errors import InputError
-from crawl.licence import licence_allowed
-from crawl.listing import Unlisted, listed, query_for, unlisted
-from crawl.people import Person
+from crawl.fetching.api import Api, NoAnswer, key_from, records_of, text_of, url_of
+from crawl.fetching.target import Target
+from crawl.people.person import Person
 from crawl.source_config import OpenverseSettings
-from crawl.target import Target
+from crawl.sources.licence import licence_allowed
+from crawl.sources.listing import Unlisted, listed, query_for, unlisted
 
 LICENCES = ("by", "by-sa", "by-nc", "by-nd", "by-nc-sa", "by-nc-nd", "cc0", "pdm", "sampling+", "nc-sampling+")
 """The API's own codes."""

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit, urlunsplit
 
-from crawl.api import Api, NoAnswer, key_from, records_of, text_of, url_of
-from crawl.canonical import canonical
 from crawl.errors import InputError
-from crawl.json_path import parse_path, value_at
-from crawl.listing import Unlisted, listed, query_for, unlisted
-from crawl.people import Person
+from crawl.fetching.api import Api, NoAnswer, key_from, records_of, text_of, url_of
+from crawl.fetching.target import Target
+from crawl.people.person import Person
+from crawl.policy.canonical import canonical
 from crawl.source_config import SearchSettings
-from crawl.target import Target
+from crawl.sources.json_path import parse_path, value_at
+from crawl.sources.listing import Unlisted, listed, query_for, unlisted
 
 Request = tuple[str, dict[str, str]]
 """URL without parameters, parameters without the key."""

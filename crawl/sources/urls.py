@@ -8,10 +8,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from crawl.listing import Sieve, Unlisted, unlisted
-from crawl.rows import Columns, Row, rows
+from crawl.fetching.target import Target
 from crawl.source_config import UrlsSettings
-from crawl.target import Target
+from crawl.sources.listing import Sieve, Unlisted, unlisted
+from crawl.sources.rows import Columns, Row, rows
 
 ALIASES = {
     "name": ("name", "identity", "person", "celebrity", "label"),

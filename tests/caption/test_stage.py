@@ -13,7 +13,7 @@ from caption.config import CaptionConfig, CaptionRun
 from caption.stage import CaptionStage
 from crawl.errors import InputError
 from crawl.output import Output
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.photo import Rejection
 from crawl.stage import pending, run_pending
 from crawl.tables import Entry, Tables

@@ -7,7 +7,7 @@ import pytest
 from crawl.collect import CrawlStage
 from crawl.config import CrawlRun
 from crawl.output import Output
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.photo import Photo, bucket_of, identity_key
 from crawl.store import Store
 from crawl.tables import Tables

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crawl.api import Api
 from crawl.collect import CrawlStage
 from crawl.config import CrawlRun
 from crawl.errors import InputError
+from crawl.fetching.api import Api
 from crawl.harvest import ask_here, fetch_settings, harvest, network_api
 from crawl.output import Output
-from crawl.people import Person
+from crawl.people.person import Person
 from crawl.photo import Photo, identity_key
 from crawl.status import hosts_status, print_status
 from crawl.tables import Tables

@@ -1,0 +1,1 @@
+"""Fetching: one host's addresses in a child process behind one gate, resumable."""

@@ -1,0 +1,1 @@
+"""What may be asked, from where, how often; every reason why not."""
