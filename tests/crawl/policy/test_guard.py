@@ -193,7 +193,8 @@ def test_a_proxy_in_the_environment_is_not_used(secret, internet):
 
 
 def test_importing_the_guard_and_the_policy_chooses_no_reactor_and_loads_no_scrapy():
-    code = "import sys, crawl.policy.guard, crawl.policy.signals; print({'twisted.internet.reactor', 'scrapy'} & set(sys.modules))"
+    code = "import sys, crawl.policy.guard, crawl.policy.signals; "
+    code += "print({'twisted.internet.reactor', 'scrapy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "set()\n", done.stderr
 
