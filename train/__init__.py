@@ -1,1 +1,4 @@
-"""Training identity adapters from finished shards; may import `shards.sample`, `shards.read`, `shards.index` only."""
+"""Training identity adapters on shards: `Sample` in, adapter weights out.
+
+Reads finished shards; knows nothing of how they are built, nor of Ray or Scrapy.
+"""

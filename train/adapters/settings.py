@@ -1,0 +1,91 @@
+"""Settings of every adapter, one class a `kind`. No torch here: a run file is checked before anything loads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from crawl.settings import Settings
+
+Aggregation = Literal["concat", "mean", "max", "linear", "attention", "self_attention", "weighted"]
+
+
+class LoraSettings(Settings):
+    """Low-rank updates of the UNet's q, k, v and out projections (arXiv 2106.09685)."""
+
+    rank: int = Field(64, ge=1, description="Rank of the update.")
+    alpha: float | None = Field(None, gt=0, description="Scale is alpha / rank; default: alpha = rank.")
+    init: Literal["gaussian", "zero"] = Field("gaussian", description="Of the down matrix; the up matrix is zero.")
+
+
+class AnyAdapter(Settings):
+    """What all adapters have in common."""
+
+    seed: int = Field(0, ge=0, description="Of randomly initialised parts.")
+    weights: str | None = Field(
+        None, description="Published weights of this method to begin from (.bin, .safetensors)."
+    )
+
+
+class NoAdapterSettings(AnyAdapter):
+    """Text alone."""
+
+    kind: Literal["none"] = "none"
+
+
+class IpAdapterSettings(AnyAdapter):
+    """IP-Adapter (arXiv 2308.06721) with one or several references."""
+
+    kind: Literal["ip_adapter"] = "ip_adapter"
+    encoder: Literal["base", "plus", "faceid"] = Field("base", description="How references become tokens.")
+    tokens: int | None = Field(None, ge=1, description="Tokens a reference; default: base 4, plus 16, faceid 4.")
+    depth: int = Field(4, ge=1, description="Layers of the `plus` resampler.")
+    keys: Aggregation = Field("concat", description="G: how several references' keys become one set.")
+    values: Aggregation = Field("concat", description="U: the same for values.")
+    per_slot: bool = Field(
+        False, description="K and V matrices of its own for each reference slot, as the seed writes."
+    )
+    max_references: int = Field(4, ge=1, le=16, description="Slots, where the method has a fixed number.")
+    scale: float = Field(1.0, ge=0, description="λ of the image attention.")
+    lora: LoraSettings | None = Field(None, description="FaceID trains LoRA (rank 128) beside its K and V.")
+
+
+class PhotoMakerSettings(AnyAdapter):
+    """PhotoMaker (arXiv 2312.04461), v1 and v2."""
+
+    kind: Literal["photomaker"] = "photomaker"
+    version: Literal["v1", "v2"] = Field("v1", description="v2 adds a face embedding and two tokens a reference.")
+    train_clip: bool = Field(False, description="Train the whole CLIP tower (A.1.1, 5.1.1).")
+    train_projections: bool = Field(True, description="Train both visual projections.")
+    train_fuse: bool = Field(True, description="Train the fuse module.")
+    lora: LoraSettings | None = Field(LoraSettings(), description="null: no LoRA.")
+    identity_path: Literal["text", "attention", "both"] = Field(
+        "text", description="Identity fused into the class token (text), through its own cross-attention, or both."
+    )
+    copy_lora: bool = Field(False, description="5.2.3: copy the released LoRA into the identity attention's K and V.")
+    max_references: int = Field(4, ge=1, le=16, description="Most references at a time.")
+
+
+class SplitPromptSettings(PhotoMakerSettings):
+    """PhotoMaker's identity path, and one decoupled cross-attention per extra part of the prompt (thesis, 5.2.4)."""
+
+    kind: Literal["split_prompt"] = "split_prompt"  # type: ignore[assignment]
+    parts: tuple[Literal["background", "body"], ...] = Field(("background",), min_length=1, description="Extra parts.")
+    order: Literal["parallel", "sequential"] = Field(
+        "parallel", description="`sequential`: background → body → identity with skips and zero-initialised outputs."
+    )
+    scales: dict[Literal["background", "body", "identity"], float] = Field(
+        {}, description="λ of each extra attention; default 1."
+    )
+
+    @model_validator(mode="after")
+    def _each_part_once(self) -> SplitPromptSettings:
+        if len(set(self.parts)) != len(self.parts):
+            raise ValueError("parts: each part once")
+        return self
+
+
+AdapterSettings = Annotated[
+    NoAdapterSettings | IpAdapterSettings | PhotoMakerSettings | SplitPromptSettings, Field(discriminator="kind")
+]
