@@ -169,7 +169,8 @@ def _from_value(hint: Any, value: Any) -> Any:
     if value is None or hint in _SCALARS:
         return value
     if dataclasses.is_dataclass(hint):
-        return typing.cast(type, hint)(**{n: _from_value(h, value[n]) for n, h in _hints(typing.cast(type, hint))})
+        row_type = typing.cast(type, hint)  # a field that an older table lacks takes its default
+        return row_type(**{n: _from_value(h, value[n]) for n, h in _hints(row_type) if n in value})
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _from_value(_not_none(arguments), value)

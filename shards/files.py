@@ -7,7 +7,6 @@ unnamed temporary file while it is hashed. Knows nothing of samples.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 import threading
@@ -18,11 +17,14 @@ from concurrent.futures import Future
 from typing import IO, Any, Literal, Protocol
 
 from crawl.output import Output
+from shards.checksum import Checksum, start
 from shards.index import FOLDER, Index
 from shards.tar import END, ShardError
 
-Verify = Literal["first", "never"]
-_CHUNK = 1 << 20
+Verify = Literal["first", "sha256", "never"]
+"""Checked when a tar is first opened: the index's fast checksum, its SHA-256, or size and end alone."""
+_CHUNK = 1 << 18
+"""Stays in a core's cache between reading and hashing."""
 _MAX_OPEN = 64
 _MAX_COPIES = 4
 """Of remote tars: each takes its whole size of local disk."""
@@ -104,8 +106,8 @@ class ShardFiles:
         file = _Local(os.open(self.name(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
         stat = os.fstat(file.descriptor)
         self._check_size(number, stat.st_size)
-        if self._verify == "first" and self._verified.get(number) != (stat.st_size, stat.st_mtime_ns):
-            self._check_content(number, file, _sha256(file))
+        if self._verify != "never" and self._verified.get(number) != (stat.st_size, stat.st_mtime_ns):
+            self._check_content(number, file, _digest(file, self._checksum(number)))
             self._verified[number] = (stat.st_size, stat.st_mtime_ns)
         return self._ended(number, file)
 
@@ -116,11 +118,14 @@ class ShardFiles:
             self._check_size(number, self._output.size(name))
             return self._ended(number, _Remote(stream))
         with stream, tempfile.TemporaryFile() as copy:
-            digest = _copy(stream, copy)
+            digest = _copy(stream, copy, self._checksum(number))
             file = _Local(os.dup(copy.fileno()))
         self._check_size(number, os.fstat(file.descriptor).st_size)
         self._check_content(number, file, digest)
         return self._ended(number, file)
+
+    def _checksum(self, number: int) -> Checksum:
+        return "sha256" if self._verify == "sha256" else self._index.shards[number].everyday_checksum
 
     def _check_size(self, number: int, num_bytes: int) -> None:
         expected = self._index.shards[number].num_bytes
@@ -128,9 +133,10 @@ class ShardFiles:
             raise self.condemn(number, f"has {num_bytes:,} bytes, the index says {expected:,}")
 
     def _check_content(self, number: int, file: _File, digest: str) -> None:
-        """The hash; and that every sample of the index begins where it says, which with no gaps is the count."""
-        if digest != self._index.shards[number].sha256:
-            raise self.condemn(number, f"is damaged: its sha256 is {digest}, the index says otherwise")
+        """The checksum; and that every sample of the index begins where it says, which with no gaps is the count."""
+        checksum = self._checksum(number)
+        if digest != getattr(self._index.shards[number], checksum):
+            raise self.condemn(number, f"is damaged: its {checksum} is {digest}, the index says otherwise")
         for position in self._index.positions_in(number):
             key, offset = self._index.keys[position], int(self._index.offsets[position])
             if file.read(offset, len(key)) != key:
@@ -187,8 +193,8 @@ def _resolve(future: Future[_File], open_checked: Callable[[int], _File], number
         future.set_exception(error)
 
 
-def _sha256(file: _Local) -> str:
-    digest, buffer, at = hashlib.sha256(), bytearray(_CHUNK), 0
+def _digest(file: _Local, checksum: Checksum) -> str:
+    digest, buffer, at = start(checksum), bytearray(_CHUNK), 0
     view = memoryview(buffer)
     while got := os.preadv(file.descriptor, [buffer], at):
         digest.update(view[:got])
@@ -196,8 +202,8 @@ def _sha256(file: _Local) -> str:
     return digest.hexdigest()
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> str:
-    digest = hashlib.sha256()
+def _copy(source: IO[bytes], target: IO[bytes], checksum: Checksum) -> str:
+    digest = start(checksum)
     while chunk := source.read(_CHUNK):
         digest.update(chunk)
         target.write(chunk)

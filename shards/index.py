@@ -21,6 +21,7 @@ import numpy.typing as npt
 from crawl.errors import InputError, one_line
 from crawl.output import Output
 from crawl.photo import IDENTITY_KEY_LENGTH, PHOTO_KEY_LENGTH
+from shards.checksum import HEX_DIGITS, Checksum
 from shards.tar import BLOCK, END
 
 FORMAT = 1
@@ -29,7 +30,6 @@ INDEX = f"{FOLDER}/index.json"
 SHARD_NAME = re.compile(r"(\d{5})-(\d{3,})\.tar", re.ASCII)
 _KEY = re.compile(rf"[0-9a-f]{{{PHOTO_KEY_LENGTH}}}")
 IDENTITY = re.compile(rf"[0-9a-f]{{{IDENTITY_KEY_LENGTH}}}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,13 @@ class ShardRow:
     num_bytes: int
     sha256: str
     samples: int
+    xxh3_128: str | None = None
+    """None in an index written before there was one: then reading checks the SHA-256."""
+
+    @property
+    def everyday_checksum(self) -> Checksum:
+        """What reading checks when nobody asks for more."""
+        return "sha256" if self.xxh3_128 is None else "xxh3_128"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +129,13 @@ def write_index(output: Output, buckets: int, shard_rows: Iterable[ShardRow], in
     for row in index_rows:
         place = (row.key, numbers[row.shard], row.offset, row.num_bytes)
         identities.setdefault(row.identity, []).append(place)
-    shard_lines = (
-        _compact({"file": s.file, "bytes": s.num_bytes, "sha256": s.sha256, "samples": s.samples}) for s in shards
-    )
     identity_lines = (
         f'"{identity}":{_compact(sorted(places, key=lambda place: place[1:]))}'
         for identity, places in sorted(identities.items())
     )
     with output.create(INDEX) as file:
         file.write(f'{{"format":{FORMAT},"buckets":{buckets},\n"shards":[\n'.encode())
-        file.write(",\n".join(shard_lines).encode())
+        file.write(",\n".join(_compact(_shard_entry(shard)) for shard in shards).encode())
         file.write(b'\n],\n"identities":{\n')
         file.write(",\n".join(identity_lines).encode())
         file.write(b"\n}}\n")
@@ -164,7 +168,9 @@ def read_index(output: Output) -> Index:
 
 
 def _from_document(document: dict[str, Any]) -> Index:
-    shards = tuple(ShardRow(s["file"], s["bytes"], s["sha256"], s["samples"]) for s in document["shards"])
+    shards = tuple(
+        ShardRow(s["file"], s["bytes"], s["sha256"], s["samples"], s.get("xxh3_128")) for s in document["shards"]
+    )
     _check_shards(document["buckets"], shards)
     names = list(document["identities"])
     places = [place for name in names for place in document["identities"][name]]
@@ -193,12 +199,17 @@ def _check_shards(buckets: Any, shards: tuple[ShardRow, ...]) -> None:
     _require(type(buckets) is int and buckets > 0, f"buckets is {reprlib.repr(buckets)}")
     for shard in shards:
         _require(place_of(shard.file)[0] < buckets, f"{shard.file} lies outside the {buckets} buckets")
-        _require(
-            _SHA256.fullmatch(shard.sha256) is not None, f"{shard.file}: {reprlib.repr(shard.sha256)} is no sha256"
-        )
+        for checksum in {"sha256", shard.everyday_checksum}:
+            _check_digest(shard, checksum)
         _require(type(shard.num_bytes) is int and type(shard.samples) is int, f"{shard.file}: sizes are no integers")
     for before, shard in pairwise(shards):
         _require(place_of(before.file) < place_of(shard.file), f"{shard.file} is there twice or out of order")
+
+
+def _check_digest(shard: ShardRow, checksum: Checksum) -> None:
+    digest = getattr(shard, checksum)
+    whole = re.fullmatch(rf"[0-9a-f]{{{HEX_DIGITS[checksum]}}}", digest)
+    _require(whole is not None, f"{shard.file}: {reprlib.repr(digest)} is no {checksum}")
 
 
 def _keys(keys: list[Any]) -> npt.NDArray[np.bytes_]:
@@ -244,6 +255,11 @@ def _check_tiling(index: Index) -> None:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _shard_entry(shard: ShardRow) -> dict[str, Any]:
+    entry = {"file": shard.file, "bytes": shard.num_bytes, "sha256": shard.sha256, "samples": shard.samples}
+    return entry if shard.xxh3_128 is None else {**entry, "xxh3_128": shard.xxh3_128}
 
 
 def _compact(value: Any) -> str:

@@ -52,7 +52,12 @@ def padded(num_bytes: int) -> int:
 
 
 def pack(sample: Sample) -> bytes:
-    """The sample's part of a tar.
+    """The sample's part of a tar; raises as `parts` does."""
+    return b"".join(parts(sample))
+
+
+def parts(sample: Sample) -> list[bytes]:
+    """What the sample's part of a tar consists of, in order: joining it would copy every picture.
 
     Raises ValueError for anything that `unpack` would refuse: nobody writes what nobody can read.
     """
@@ -61,12 +66,12 @@ def pack(sample: Sample) -> bytes:
         if not _NAME.fullmatch(name):
             raise ValueError(f"member name {_short(name)} is not allowed")
     _check_names([name for name, _ in members])
-    parts: list[bytes] = []
+    packed: list[bytes] = []
     for name, content in members:
         if len(content) > MAX_MEMBER_BYTES:
             raise ValueError(f"{name}: {len(content):,} bytes, a member may have {MAX_MEMBER_BYTES:,}")
-        parts += (header(name, len(content)), content, bytes(-len(content) % BLOCK))
-    return b"".join(parts)
+        packed += (header(name, len(content)), content, bytes(-len(content) % BLOCK))
+    return packed
 
 
 def sample_size(sample: Sample) -> int:

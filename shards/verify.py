@@ -6,7 +6,6 @@ checked side by side. Knows nothing of the ledger or of how the dataset was buil
 
 from __future__ import annotations
 
-import hashlib
 import os
 import reprlib
 from collections import Counter
@@ -20,6 +19,7 @@ from crawl.decode import decode
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.photo import Rejection, bucket_of
+from shards.checksum import Both
 from shards.index import FOLDER, INDEX, Index, IndexRow, ShardRow, place_of, read_index
 from shards.read import parse_sample
 from shards.sample import Sample
@@ -70,6 +70,7 @@ class Contents:
     file: str
     num_bytes: int
     sha256: str = ""
+    xxh3_128: str = ""
     rows: list[IndexRow] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -106,6 +107,8 @@ def verify_shard(output: Output, shard: ShardRow, rows: Sequence[IndexRow]) -> l
         problems.append(f"{name}: has {found.num_bytes:,} bytes, the index says {shard.num_bytes:,}")
     if found.sha256 != shard.sha256:
         problems.append(f"{name}: its sha256 is {found.sha256}, the index says {shard.sha256}")
+    if shard.xxh3_128 not in (found.xxh3_128, None):
+        problems.append(f"{name}: its xxh3_128 is {found.xxh3_128}, the index says {shard.xxh3_128}")
     if len(found.rows) != shard.samples:
         problems.append(f"{name}: has {len(found.rows)} readable samples, the index says {shard.samples}")
     different = next(((f, r) for f, r in zip(found.rows, rows, strict=False) if not _same_place(f, r)), None)
@@ -124,14 +127,14 @@ def verify_tar(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _inspect(file: IO[bytes], name: str) -> Contents:
-    """Read a whole tar once: members, samples, pictures, adjacency, hash."""
+    """Read a whole tar once: members, samples, pictures, adjacency, checksums."""
     found = Contents(os.path.basename(name), file.seek(0, os.SEEK_END))
-    digest, hashed = hashlib.sha256(), 0
+    checksums, hashed = Both(), 0
     try:
         for key, offset, num_bytes in regions(file, found.num_bytes, name):
             file.seek(offset)
             region = file.read(num_bytes)
-            digest.update(region)
+            checksums.update([region])
             hashed = offset + len(region)
             identity, problems = _examine(region, name)
             found.problems += problems
@@ -140,8 +143,8 @@ def _inspect(file: IO[bytes], name: str) -> Contents:
         found.problems.append(str(error))
     file.seek(hashed)
     while rest := file.read(1 << 20):
-        digest.update(rest)
-    found.sha256 = digest.hexdigest()
+        checksums.update([rest])
+    found.sha256, found.xxh3_128 = checksums.sha256, checksums.xxh3_128
     found.problems += [f"{name}: {problem}" for problem in _order_problems(found.rows)]
     return found
 

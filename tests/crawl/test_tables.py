@@ -60,6 +60,20 @@ def test_a_stage_that_has_not_run_has_no_fingerprint_and_no_rows(tables):
     assert tables.count("crawl", 1) == 0
 
 
+def test_a_field_that_an_older_table_lacks_takes_its_default(tables):
+    @dataclass(frozen=True)
+    class Older:
+        key: str
+
+    @dataclass(frozen=True)
+    class Newer:
+        key: str
+        note: str | None = None
+
+    tables.write("crawl", 0, Older, [Entry("a", Older("k"))], "f")
+    assert list(tables.read("crawl", 0, Newer)) == [Entry("a", Newer("k"))]
+
+
 def test_an_error_while_rows_are_made_leaves_the_old_table(tables):
     tables.write("crawl", 0, Photo, [Entry("a", PHOTO)], "old")
 

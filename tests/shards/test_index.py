@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -44,16 +45,39 @@ def test_same_rows_in_any_order_give_the_same_bytes(tmp_path, make_bucket, write
     assert identities == sorted({row.identity for row in rows})
 
 
-def test_layout_is_the_documented_one(tmp_path):
+SHARD = {"file": "00001-000.tar", "bytes": 5120, "sha256": "a" * 64, "samples": 2}
+
+
+@pytest.mark.parametrize(("row_has", "json_has"), [((), {}), (("b" * 32,), {"xxh3_128": "b" * 32})])
+def test_layout_is_the_documented_one(tmp_path, row_has, json_has):
     output = Output(str(tmp_path))
     rows = [IndexRow(f"{n:032x}", "00112233445566aa", "00001-000.tar", 512 * 4 * n, 512 * 4) for n in range(2)]
-    write_index(output, 3, [ShardRow("00001-000.tar", 512 * 8 + 1024, "a" * 64, 2)], rows)
+    shard = ShardRow("00001-000.tar", 512 * 8 + 1024, "a" * 64, 2, *row_has)
+    write_index(output, 3, [shard], rows)
     assert json.loads(output.read(INDEX)) == {
         "format": 1,
         "buckets": 3,
-        "shards": [{"file": "00001-000.tar", "bytes": 5120, "sha256": "a" * 64, "samples": 2}],
+        "shards": [{**SHARD, **json_has}],
         "identities": {"00112233445566aa": [["0" * 32, 0, 0, 2048], ["0" * 31 + "1", 0, 2048, 2048]]},
     }
+    assert read_index(output).shards == (shard,)
+
+
+def test_fields_of_later_versions_do_not_matter(dataset_folder):
+    output, samples = dataset_folder
+    document = json.loads(output.read(INDEX))
+    for holder in (document, *document["shards"]):
+        holder["blake3"] = "later"
+    output.write(INDEX, json.dumps(document).encode())
+    assert len(read_index(output)) == len(samples)
+
+
+def test_two_datasets_differ_by_their_sha256_alone(dataset_folder):
+    output, _ = dataset_folder
+    index = read_index(output)
+    older = [replace(shard, xxh3_128=None) for shard in index.shards]
+    write_index(output, index.buckets, older, index.rows())
+    assert read_index(output).digest == index.digest, "what a saved iteration is recognised by"
 
 
 def test_dataset_without_samples(tmp_path):
@@ -140,6 +164,11 @@ TAMPERED = {
     "a name in two spellings": (lambda d: d["shards"][0].update(file="00000-0000.tar"), "is no shard's name"),
     "a shard twice": (lambda d: d["shards"].insert(0, d["shards"][0]), "twice or out of order"),
     "no hash": (lambda d: d["shards"][0].update(sha256="abc"), "is no sha256"),
+    "a hash as number": (lambda d: d["shards"][0].update(sha256=7), ""),
+    "no checksum": (lambda d: d["shards"][0].update(xxh3_128=""), "is no xxh3_128"),
+    "a checksum too long": (lambda d: d["shards"][0].update(xxh3_128="a" * 64), "is no xxh3_128"),
+    "a checksum of many lines": (lambda d: d["shards"][0].update(xxh3_128="a" * 31 + "\n"), "is no xxh3_128"),
+    "a checksum as list": (lambda d: d["shards"][0].update(xxh3_128=["a"] * 32), ""),
     "bytes as text": (lambda d: d["shards"][0].update(bytes="9"), "sizes are no integers"),
     "more samples promised": (lambda d: d["shards"][0].update(samples=99), "should have 99 samples"),
     "a shard without samples": (lambda d: d["shards"][0].update(samples=0), "should have 0 samples"),

@@ -12,17 +12,19 @@ import shutil
 import signal
 import threading
 import traceback
+from dataclasses import replace
 
 import fsspec
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import shards.files
 from crawl.errors import InputError
 from crawl.output import Output
-from shards.index import write_index
+from shards.index import read_index, write_index
 from shards.read import Dataset
 from shards.tar import ShardError
 
@@ -190,7 +192,35 @@ def test_without_verification_only_the_hash_is_left_out(dataset_folder):
         Dataset(output.url, verify="never").sample(samples[0].key)
 
 
-@pytest.mark.parametrize("verify", ["first", "never"])
+def with_checksums(output, change):
+    """Write the index again with each shard's row changed."""
+    index = read_index(output)
+    write_index(output, index.buckets, [change(shard) for shard in index.shards], index.rows())
+
+
+@pytest.mark.parametrize("verify", ["first", "sha256"])
+def test_an_index_without_fast_checksums_is_checked_by_sha256(dataset_folder, verify):
+    output, samples = dataset_folder
+    with_checksums(output, lambda shard: replace(shard, xxh3_128=None))
+    assert list(Dataset(output.url, verify).stream()) == samples
+    flip_in_picture(output, samples[0], Dataset(output.url))
+    with pytest.raises(ShardError, match="is damaged: its sha256 is"):
+        Dataset(output.url, verify).sample(samples[0].key)
+
+
+def test_only_sha256_tells_a_tar_made_to_deceive(dataset_folder):
+    """Whoever can find another tar with the same XXH3 stands here as an index whose XXH3 fits the wrong tar."""
+    output, samples = dataset_folder
+    path = flip_in_picture(output, samples[0], Dataset(output.url))
+    with open(path, "rb") as file:
+        forged = xxhash.xxh3_128(file.read()).hexdigest()
+    with_checksums(output, lambda s: replace(s, xxh3_128=forged) if path.endswith(s.file) else s)
+    assert Dataset(output.url).sample(samples[0].key) != samples[0]
+    with pytest.raises(ShardError, match="is damaged: its sha256 is"):
+        Dataset(output.url, verify="sha256").sample(samples[0].key)
+
+
+@pytest.mark.parametrize("verify", ["first", "sha256", "never"])
 def test_a_missing_tar_is_named(dataset_folder, verify):
     output, samples = dataset_folder
     os.unlink(output.path("shards/00000-000.tar"))
@@ -211,7 +241,7 @@ def test_skipping_a_bad_tar_counts_what_it_costs(dataset_folder, start):
     assert keys(given) == [sample.key for sample in samples if sample.key not in lost]
     (skipped,) = stream.skipped
     assert (skipped.shard, skipped.samples) == (path, len(lost))
-    assert "sha256" in skipped.reason
+    assert "is damaged" in skipped.reason
     assert len(given) + skipped.samples == len(dataset)
     with pytest.raises(ShardError, match="damaged") as caught:
         dataset.sample(samples[0].key)
@@ -290,7 +320,7 @@ def test_forked_workers_share_open_files_safely(dataset, folder):
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
 
 
-@pytest.mark.parametrize("verify", ["first", "never"])
+@pytest.mark.parametrize("verify", ["first", "sha256", "never"])
 def test_a_dataset_behind_a_url(folder, verify, monkeypatch, tmp_path):
     url, samples = folder
     remote = Output(f"memory://{tmp_path.name}-{verify}/dataset")
@@ -324,8 +354,8 @@ def test_the_next_tar_is_checked_ahead_and_said_when_it_is_its_turn(dataset_fold
 
 
 def test_each_tar_is_hashed_once_however_often_it_is_read(folder, monkeypatch):
-    hashed, sha256 = [], shards.files._sha256
-    monkeypatch.setattr(shards.files, "_sha256", lambda file: hashed.append(file) or sha256(file))
+    hashed, digest = [], shards.files._digest
+    monkeypatch.setattr(shards.files, "_digest", lambda file, kind: hashed.append(file) or digest(file, kind))
     with Dataset(folder[0]) as dataset:
         for epoch in (dataset.stream, dataset.groups, lambda: dataset.stream(shuffle_seed=1)):
             list(epoch())

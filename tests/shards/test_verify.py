@@ -52,6 +52,21 @@ def test_a_count_that_differs_is_named(clean):
     assert problem == f"shards/{shard.file}: has 3 readable samples, the index says 4"
 
 
+@pytest.mark.parametrize("checksum", ["sha256", "xxh3_128"])
+def test_each_checksum_is_checked(clean, checksum):
+    output, _ = clean
+    shard, rows = next(rows_by_shard(read_index(output)))
+    right, wrong = getattr(shard, checksum), "0" * len(getattr(shard, checksum))
+    (problem,) = verify_shard(output, replace(shard, **{checksum: wrong}), rows)
+    assert problem == f"shards/{shard.file}: its {checksum} is {right}, the index says {wrong}"
+
+
+def test_an_index_without_fast_checksums_is_no_fault(clean):
+    output, _ = clean
+    for shard, rows in rows_by_shard(read_index(output)):
+        assert verify_shard(output, replace(shard, xxh3_128=None), rows) == []
+
+
 @pytest.fixture
 def folder(tmp_path, clean):
     shutil.copytree(clean[0].url, tmp_path / "dataset")

@@ -17,10 +17,12 @@ import tracemalloc
 from dataclasses import replace
 
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
 import shards.tar
+import shards.write
 from crawl.output import Output
 from shards.tar import BLOCK, END, header, pack, sample_size
 from shards.write import plan_shards, write_bucket
@@ -92,6 +94,7 @@ def test_rows_say_what_is_there(tmp_path, make_bucket, write):
     for shard in shards:
         content = (tmp_path / "shards" / shard.file).read_bytes()
         assert (shard.num_bytes, shard.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert shard.xxh3_128 == xxhash.xxh3_128(content).hexdigest()
         assert shard.samples == sum(row.shard == shard.file for row in rows)
     for row, sample in zip(rows, samples, strict=True):
         content = (tmp_path / "shards" / row.shard).read_bytes()
@@ -159,6 +162,16 @@ def test_memory_holds_one_sample(tmp_path, make_bucket):
     finally:
         tracemalloc.stop()
     assert peak < 8 * 500 * BLOCK, "40 samples of 250 kB went through"
+
+
+def test_storing_begins_early_and_every_byte_once(tmp_path, make_bucket, write, monkeypatch):
+    samples, told = make_bucket([4, 3]), []
+    monkeypatch.setattr(shards.write, "_WRITE_BACK_BYTES", sample_size(samples[0]) + 1)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: told.append(arguments[1:3]), raising=False)
+    (shard,), rows = write(Output(str(tmp_path)), 0, samples)
+    assert [start for start, _ in told] == [0, *(start + length for start, length in told[:-1])]
+    assert [start + length for start, length in told] == [row.offset for row in rows[2::2]]
+    assert shard.sha256 == hashlib.sha256((tmp_path / "shards" / shard.file).read_bytes()).hexdigest()
 
 
 @pytest.fixture
