@@ -54,8 +54,23 @@ _SRGB = ImageCms.createProfile("sRGB")
 
 
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image | Rejection:
-    """The photo's pixels, or why there are none (one of `REASONS`). Never raises for what the bytes hold.
+    """The photo's pixels, or why there are none (one of `REASONS`). Never raises for what the bytes hold."""
+    picture = decode_picture(content, max_pixels)
+    return picture if isinstance(picture, Rejection) else pixels(picture)
 
+
+def pixels(picture: pil.Image) -> Image | Rejection:
+    """A decoded photo's pixels, copied."""
+    try:
+        return np.asarray(picture)
+    except MemoryError:
+        return Rejection("decode", "out_of_memory")
+
+
+def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> pil.Image | Rejection:
+    """As `decode`, but as Pillow holds it (mode RGB): what Pillow is to shrink or cut need not be copied twice.
+
+    Without the file's `info`, of which Pillow would write the comment into any JPEG made of it.
     From one thread at a time: Python's warnings are quietened for the whole process meanwhile.
     """
     assert not ImageFile.LOAD_TRUNCATED_IMAGES, "some library made Pillow fill what is missing with grey"
@@ -65,7 +80,9 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image | Rejection:
             image = open_photo(content, max_pixels)
             image.load()
             refuse_grey_fill(image, content)
-            return _upright_srgb(image, content)
+            picture = _upright_srgb(image, content)
+            picture.info = {}
+            return picture
     except Refusal as refusal:
         return Rejection("decode", *refusal.args)
     except MemoryError:
@@ -98,7 +115,7 @@ def _reason(error: Exception) -> str:
     return "corrupt"
 
 
-def _upright_srgb(image: pil.Image, content: bytes) -> Image:
+def _upright_srgb(image: pil.Image, content: bytes) -> pil.Image:
     colour, alpha = _split(image, content)
     colour = _to_srgb(colour, image.info.get("icc_profile"))
     if alpha is not None:
@@ -106,7 +123,7 @@ def _upright_srgb(image: pil.Image, content: bytes) -> Image:
         white.paste(colour, mask=alpha)
         colour = white
     turn = _TURNS.get(_orientation(image.info.get("exif")))
-    return np.asarray(colour if turn is None else colour.transpose(turn))
+    return colour if turn is None else colour.transpose(turn)
 
 
 def _split(image: pil.Image, content: bytes) -> tuple[pil.Image, pil.Image | None]:

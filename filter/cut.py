@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import PIL
 from PIL import Image as PILImage
 
-from crawl.decode import decode
+from crawl.decode import decode_picture
 from crawl.output import Output
 from crawl.photo import Rejection, bucket_of
 from crawl.stage import Tick
@@ -22,7 +22,6 @@ from filter.config import FilterConfig, FilterRun
 from filter.crop import Square, box_into_crop, face_square, into_crop, training_square, visible
 from filter.decide import Verified
 from filter.doubles import same_person_cosine
-from filter.faces import Image
 from filter.models import model_names
 from filter.names import Finding
 from filter.portrait import Portrait
@@ -70,16 +69,16 @@ class CropStage:
                 "names", "same_as_other_name", aside.cosine, same_person_cosine(self._config), aside.same_as
             )
             return Entry(photo.key, None, reason)
-        image = decode(self._store.read(photo))
-        if isinstance(image, Rejection):
-            return Entry(photo.key, None, image)
-        return Entry(photo.key, cut(image, scanned, verified, self._config))
+        picture = decode_picture(self._store.read(photo))
+        if isinstance(picture, Rejection):
+            return Entry(photo.key, None, picture)
+        return Entry(photo.key, cut(picture, scanned, verified, self._config))
 
 
-def cut(image: Image, scanned: Scanned, verified: Verified, config: FilterConfig) -> Portrait:
+def cut(picture: PILImage.Image, scanned: Scanned, verified: Verified, config: FilterConfig) -> Portrait:
     """Both crops of a verified photo, and every coordinate in the crop's own pixels."""
     face = scanned.faces[verified.face_index]
-    height, width = image.shape[:2]
+    width, height = picture.size
     square = training_square(height, width, face.box_xyxy_px, config.framing, config.min_face_share)
     reference = face_square(height, width, face.box_xyxy_px)
     return Portrait(
@@ -102,16 +101,22 @@ def cut(image: Image, scanned: Scanned, verified: Verified, config: FilterConfig
         keypoint_scores=None,
         keypoints_reason=NO_KEYPOINTS,
         models=model_names(config),
-        image_jpeg=encode(image, square, config.size_px, config.jpeg_quality),
-        face_jpeg=encode(image, reference, config.face_size_px, config.jpeg_quality),
+        image_jpeg=encode(resize(picture, square, config.size_px), config.jpeg_quality),
+        face_jpeg=encode(resize(picture, reference, config.face_size_px), config.jpeg_quality),
     )
 
 
-def encode(image: Image, square: Square, size_px: int, quality: int) -> bytes:
-    """Cut, resize (box to within twice the size, then bicubic) and encode as baseline JPEG without metadata."""
-    left, top, right, bottom = square
-    pixels = PILImage.fromarray(image[top:bottom, left:right])
-    resized = pixels.resize((size_px, size_px), PILImage.Resampling.BICUBIC, reducing_gap=1.0)
+def resize(picture: PILImage.Image, square: Square, size_px: int) -> PILImage.Image:
+    """The square, `size_px` a side: box to within twice the size, then bicubic. Looks at nothing beside the square."""
+    side_px = square[2] - square[0]
+    factor = max(1, side_px // size_px)
+    reduced = picture.reduce(factor, box=square) if factor > 1 else picture.crop(square)
+    inside = (0, 0, side_px / factor, side_px / factor)
+    return reduced.resize((size_px, size_px), PILImage.Resampling.BICUBIC, inside)
+
+
+def encode(picture: PILImage.Image, quality: int) -> bytes:
+    """Baseline JPEG without metadata."""
     buffer = io.BytesIO()
-    resized.save(buffer, "JPEG", quality=quality)
+    picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from crawl.decode import decode
+from crawl.decode import decode_picture, pixels
 from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.stage import Tick
@@ -25,7 +25,7 @@ from filter.isolate import Journal, OneAtATime
 from filter.models import DETECTORS, load_detector, load_embedder, model_names
 from filter.resolution import Measures, check_resolution, measure
 
-VERSION = 1
+VERSION = 2
 FACES = "faces"
 UPSTREAM = "crawl"
 _SETTINGS = {
@@ -60,11 +60,13 @@ class Examiner:
 
     def look(self, content: bytes) -> tuple[Image, Measures] | Rejection:
         """Decode and measure; Rejection for what is no photo or too small a one."""
-        image = decode(content)
-        if isinstance(image, Rejection):
-            return image
-        measures = measure(image)
-        return check_resolution(measures, self._config) or (image, measures)
+        picture = decode_picture(content)
+        if isinstance(picture, Rejection):
+            return picture
+        measures = measure(picture)
+        rejection = check_resolution(measures, self._config)
+        image = rejection or pixels(picture)
+        return image if isinstance(image, Rejection) else (image, measures)
 
     def faces(self, photo: Photo, image: Image, measures: Measures) -> Outcome:
         """Find the faces that count and embed them."""

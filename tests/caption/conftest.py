@@ -8,11 +8,10 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from crawl.decode import decode
+from crawl.decode import decode_picture, pixels
 from crawl.photo import Photo, photo_key
 from filter.config import FilterConfig
 from filter.cut import cut
@@ -100,11 +99,11 @@ def real_portraits(shared: Path) -> list[Portrait]:
 
 def _cut(path: Path, detect, config: FilterConfig) -> Portrait | None:
     content = path.read_bytes()
-    image = decode(content)
-    assert isinstance(image, np.ndarray), (path, image)
-    faces = tuple(detect(image, config.min_face_px))
+    picture = decode_picture(content)
+    assert isinstance(picture, Image.Image), (path, picture)
+    faces = tuple(detect(pixels(picture), config.min_face_px))
     if not faces:
         return None
     sha256 = hashlib.sha256(content).hexdigest()
     photo = Photo(photo_key("1" * 16, path.name, sha256), "1" * 16, path.name, sha256, len(content))
-    return cut(image, Scanned(photo, measure(image), faces, len(faces)), Verified(0, 0.9, ("cluster",)), config)
+    return cut(picture, Scanned(photo, measure(picture), faces, len(faces)), Verified(0, 0.9, ("cluster",)), config)

@@ -8,31 +8,44 @@ from filter.config import FilterConfig
 from filter.resolution import check_resolution, measure
 
 RNG = np.random.default_rng(7)
-TEXTURE = np.asarray(
-    Image.fromarray(RNG.integers(0, 256, (60, 90, 3), dtype=np.uint8)).resize((900, 600), Image.Resampling.BICUBIC)
+TEXTURE = Image.fromarray(RNG.integers(0, 256, (60, 90, 3), dtype=np.uint8)).resize(
+    (900, 600), Image.Resampling.BICUBIC
 )
 
 
 def test_sharpness_falls_with_blur_and_holds_with_resolution():
-    picture = Image.fromarray(TEXTURE)
     sharp = measure(TEXTURE).sharpness
-    blurred = measure(np.asarray(picture.filter(ImageFilter.GaussianBlur(6)))).sharpness
-    twice = measure(np.asarray(picture.resize((1800, 1200), Image.Resampling.BICUBIC))).sharpness
+    blurred = measure(TEXTURE.filter(ImageFilter.GaussianBlur(6))).sharpness
+    twice = measure(TEXTURE.resize((1800, 1200), Image.Resampling.BICUBIC)).sharpness
     assert blurred < sharp / 3
     assert twice == pytest.approx(sharp, rel=0.2)
 
 
 def test_colourfulness_is_zero_for_grey_and_one_for_pure_red():
-    red = np.zeros((600, 600, 3), dtype=np.uint8)
-    red[..., 0] = 255
-    assert measure(red).colourfulness == pytest.approx(1)
-    assert measure(np.full((600, 600, 3), 90, dtype=np.uint8)).colourfulness == 0
+    assert measure(Image.new("RGB", (600, 600), "red")).colourfulness == 1
+    assert measure(Image.new("RGB", (600, 600), (90, 90, 90))).colourfulness == 0
+    half = Image.new("RGB", (600, 600), (51, 0, 0))
+    half.paste((102, 153, 0), (0, 0, 600, 300))
+    assert measure(half).colourfulness == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("size", [(512, 512), (512, 300), (3, 3), (500, 3)])
+def test_sharpness_is_the_variance_of_the_laplacian(size):
+    grey = RNG.integers(0, 256, size[::-1], dtype=np.uint8)
+    level = grey.astype(np.float64)
+    edges = level[1:-1, :-2] + level[1:-1, 2:] + level[:-2, 1:-1] + level[2:, 1:-1] - 4 * level[1:-1, 1:-1]
+    assert measure(Image.fromarray(grey).convert("RGB")).sharpness == pytest.approx(edges.var(), rel=1e-12)
+
+
+def test_the_sharpest_picture_there_can_be_does_not_overflow():
+    board = (np.indices((512, 512)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert measure(Image.fromarray(board).convert("RGB")).sharpness == 1020**2
 
 
 def test_hashes_see_through_size_and_mirroring_but_not_through_another_picture():
-    small = np.asarray(Image.fromarray(TEXTURE).resize((450, 300), Image.Resampling.LANCZOS))
-    one, two, mirrored = measure(TEXTURE), measure(small), measure(TEXTURE[:, ::-1])
-    other = measure(np.ascontiguousarray(TEXTURE[::-1]))
+    small = TEXTURE.resize((450, 300), Image.Resampling.LANCZOS)
+    one, two, mirrored = measure(TEXTURE), measure(small), measure(TEXTURE.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    other = measure(TEXTURE.transpose(Image.Transpose.FLIP_TOP_BOTTOM))
 
     def differing(a, b):
         return int(np.bitwise_count(np.int64(a) ^ np.int64(b)))
@@ -43,9 +56,9 @@ def test_hashes_see_through_size_and_mirroring_but_not_through_another_picture()
     assert differing(one.dhash, other.dhash) > 12
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2000), (2000, 1), (2, 2)])
-def test_the_smallest_photos_are_measured_too(shape):
-    assert measure(np.full((*shape, 3), 3, dtype=np.uint8)).sharpness == 0
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (2, 2)])
+def test_the_smallest_photos_are_measured_too(size):
+    assert measure(Image.new("RGB", size, (3, 3, 3))).sharpness == 0
 
 
 @pytest.mark.parametrize(

@@ -226,12 +226,12 @@ POISON = b"this photo kills whoever decodes it"
 SITECUSTOMIZE = f"""
 import os, signal
 import crawl.decode
-decode = crawl.decode.decode
+decode_picture = crawl.decode.decode_picture
 def poisoned(content, *rest):
     if content.endswith({POISON!r}):
         os.kill(os.getpid(), signal.SIGKILL)
-    return decode(content, *rest)
-crawl.decode.decode = poisoned
+    return decode_picture(content, *rest)
+crawl.decode.decode_picture = poisoned
 """
 
 
