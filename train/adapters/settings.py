@@ -16,7 +16,9 @@ class LoraSettings(Settings):
 
     rank: int = Field(64, ge=1, description="Rank of the update.")
     alpha: float | None = Field(None, gt=0, description="Scale is alpha / rank; default: alpha = rank.")
-    init: Literal["gaussian", "zero"] = Field("gaussian", description="Of the down matrix; the up matrix is zero.")
+    init: Literal["gaussian", "kaiming"] = Field(
+        "gaussian", description="Of the down matrix: N(0, 1/rank²), or U(±1/√in); the up matrix is zero."
+    )
 
 
 class AnyAdapter(Settings):
