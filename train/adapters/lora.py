@@ -15,6 +15,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from crawl.errors import InputError
+from train.adapters.published import check
 from train.adapters.settings import LoraSettings
 from train.base_models import Base
 
@@ -54,11 +55,7 @@ class LoraLayers(nn.Module):
     def load(self, state: Mapping[str, Tensor], source: str = "LoRA weights") -> None:
         """The inverse of `state`, from any spelling. Raises InputError naming `source` and the key at fault."""
         given, own = diffusers_keys(state, source), dict(self.named_parameters())
-        for key in sorted(own.keys() ^ given.keys()):
-            raise InputError(f"{source}: {key}: {'is missing' if key in own else 'the UNet has no such layer'}")
-        for key, value in given.items():
-            if value.shape != own[key].shape:
-                raise InputError(f"{source}: {key}: shape {list(value.shape)}, expected {list(own[key].shape)}")
+        check(given, own, source)
         for key, value in given.items():
             own[key].copy_(value / self.scale if key.endswith(".up.weight") else value)
 
