@@ -117,6 +117,11 @@ class Adapter(nn.Module):
         """Published formats that weights of these settings can be written in; known before any model loads."""
         return frozenset({"native"})
 
+    @classmethod
+    def refusal(cls, settings: AdapterSettings, format: str) -> str | None:
+        """Why weights of these settings cannot be written in `format`, naming the setting; None: they can."""
+        return None if format in cls.formats(settings) else f"adapter.kind: {cls.kind} has no such form"
+
     def export(self, format: str) -> dict[str, Tensor]:
         """Flat keys of a published format → tensors on the CPU. `native` is `state_dict`."""
         assert format == "native", format

@@ -22,8 +22,8 @@ class StreamKv(nn.Module):
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
-        self.to_k = _copied(attention.to_k)
-        self.to_v = _copied(attention.to_v)
+        self.to_k = copied(attention.to_k)
+        self.to_v = copied(attention.to_v)
 
     def forward(self, query: Tensor, stream: Stream, heads: int) -> Tensor:
         """Query [B, heads, L, d] → λ·A(Q, K′, V′) [B, heads, L, d], zero where the sample lacks the stream."""
@@ -104,7 +104,9 @@ def install_streams(
     return {index: processors[name] for index, name in cross.items()}
 
 
-def _copied(linear: nn.Linear) -> nn.Linear:
-    copy = nn.Linear(linear.in_features, linear.out_features, bias=False)
-    copy.weight.data.copy_(linear.weight.data.float())
+def copied(linear: nn.Linear) -> nn.Linear:
+    """A trainable float32 copy, without bias."""
+    size, device = (linear.in_features, linear.out_features), linear.weight.device
+    copy = nn.utils.skip_init(nn.Linear, *size, bias=False, device=device)
+    copy.weight.data.copy_(linear.weight.data)
     return copy

@@ -45,12 +45,30 @@ class IpAdapterSettings(AnyAdapter):
     depth: int = Field(4, ge=1, description="Layers of the `plus` resampler.")
     keys: Aggregation = Field("concat", description="G: how several references' keys become one set.")
     values: Aggregation = Field("concat", description="U: the same for values.")
+    self_attention: Literal["mean", "concat"] = Field(
+        "mean", description="How `self_attention` ends; `concat`: one matrix over all slots, as its authors write."
+    )
     per_slot: bool = Field(
-        False, description="K and V matrices of its own for each reference slot, as the seed writes."
+        False, description="K and V matrices of its own for each reference slot, as the paper writes."
     )
     max_references: int = Field(4, ge=1, le=16, description="Slots, where the method has a fixed number.")
-    scale: float = Field(1.0, ge=0, description="λ of the image attention.")
+    dropped: Literal["zeros", "absent"] = Field(
+        "zeros",
+        description="A sample without references sees tokens of zeros, as IP-Adapter trains, or no image attention.",
+    )
+    scale: float = Field(1.0, gt=0, description="λ of the image attention.")
     lora: LoraSettings | None = Field(None, description="FaceID trains LoRA (rank 128) beside its K and V.")
+
+    @property
+    def token_count(self) -> int:
+        """Tokens a reference."""
+        return self.tokens or {"base": 4, "plus": 16, "faceid": 4}[self.encoder]
+
+    @model_validator(mode="after")
+    def _slots_are_kept(self) -> IpAdapterSettings:
+        if self.per_slot and self.self_attention == "concat" and "self_attention" in (self.keys, self.values):
+            raise ValueError("self_attention: concat leaves no slots for per_slot: use mean")
+        return self
 
 
 class PhotoMakerSettings(AnyAdapter):

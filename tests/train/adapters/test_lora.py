@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
 from peft.utils import get_peft_model_state_dict
 
@@ -147,8 +146,6 @@ def test_wrong_weights_are_named(base):
         from_numbered_keys({"99.to_q_lora.up.weight": torch.zeros(1)}, base.processor_names())
 
 
-@pytest.mark.parametrize(("rank", "millions"), [(64, 92.90), (128, 185.8)])
-def test_its_size_on_sdxl(sdxl_base, rank, millions):
-    lora = add_lora(sdxl_base, LoraSettings(rank=rank), seed=0)
-    assert sum(p.numel() for p in lora.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
-    assert isinstance(sdxl_base.unet, UNet2DConditionModel)
+def test_its_size_on_sdxl(sdxl_base):
+    lora = add_lora(sdxl_base, LoraSettings(rank=64), seed=0)
+    assert sum(p.numel() for p in lora.parameters()) / 1e6 == pytest.approx(92.90, abs=0.01)
