@@ -93,7 +93,7 @@ class IpAdapter(Adapter):
 
         A sample without references has one, of nothing, in its first slot.
         """
-        features = self._features(batch)
+        features = self.features(batch)
         if features.shape[1] > self.settings.max_references:
             most = self.settings.max_references
             raise InputError(f"adapter.max_references: {most}, but a sample has {features.shape[1]} references")
@@ -122,13 +122,14 @@ class IpAdapter(Adapter):
         if format == "native":
             return super().export(format)
         assert self.refusal(self.settings, format) is None
-        return ip_formats.published(self)
+        return {key: value.cpu() for key, value in ip_formats.published(self).items()}
 
     def load_weights(self, path: str) -> None:
         """IP-Adapter's base, plus and faceid files, and its training script's raw checkpoints. Raises InputError."""
         ip_formats.load(self, read_weights(path), path)
 
-    def _features(self, batch: Batch) -> Tensor:
+    def features(self, batch: Batch) -> Tensor:
+        """What the encoder takes: [B, N, P], [B, N, S, D] (`plus`) or [B, N, E] (`faceid`)."""
         references = batch.references
         if self.settings.encoder == "faceid":
             assert references.embeddings is not None

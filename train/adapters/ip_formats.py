@@ -63,14 +63,14 @@ def _comfyui_limits(settings: IpAdapterSettings) -> Iterator[tuple[bool, str]]:
 
 
 def published(adapter: IpAdapter) -> dict[str, Tensor]:
-    """Flat keys → float32 on the CPU. λ is multiplied into to_v_ip, so that 1 is what was trained with."""
+    """Flat keys → float32. λ is multiplied into to_v_ip, so that 1 is what was trained with."""
     state = {f"image_proj.{key}": value for key, value in adapter.image_proj.state_dict().items()}
     for key, matrix in _matrices(adapter).items():
         state[f"ip_adapter.{key}"] = matrix * adapter.settings.scale if "to_v_ip" in key else matrix
     if adapter.lora is not None:
         numbered = numbered_keys(adapter.lora.state, adapter.base.processor_names())
         state |= {f"ip_adapter.{key}": value for key, value in numbered.items()}
-    return {key: value.detach().float().cpu().clone() for key, value in state.items()}
+    return {key: value.detach().float().clone() for key, value in state.items()}
 
 
 @torch.no_grad()

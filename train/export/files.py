@@ -1,0 +1,51 @@
+"""Weights as the bytes of a file: `.safetensors` with metadata in its header, `.bin` as nested dictionaries.
+
+The same weights and metadata give the same bytes (safetensors' own writer puts metadata in random order).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+SUFFIXES = (".safetensors", ".bin")
+
+
+def content(suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Flat keys → a file's bytes. `.bin` holds tensors alone: `a.b.c` → {"a": {"b.c": …}}, in the order given."""
+    assert suffix in SUFFIXES
+    there = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return _safetensors(there, metadata) if suffix == ".safetensors" else _torch(there)
+
+
+def header(file: bytes) -> dict[str, str]:
+    """The metadata of a .safetensors file's bytes."""
+    size = int.from_bytes(file[:8], "little")
+    found: dict[str, str] = json.loads(file[8 : 8 + size]).get("__metadata__", {})
+    return found
+
+
+def _safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    plain = save(tensors)
+    start = 8 + int.from_bytes(plain[:8], "little")
+    hashed = {"sshs_model_hash": hashlib.sha256(memoryview(plain)[start:]).hexdigest()}
+    entries = {"__metadata__": dict(sorted({**metadata, **hashed}.items())), **json.loads(plain[8:start])}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(plain)[start:]])
+
+
+def _torch(tensors: dict[str, Tensor]) -> bytes:
+    nested: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        first, _, rest = key.partition(".")
+        nested.setdefault(first, {})[rest] = value
+    file = io.BytesIO()
+    torch.save(nested, file)
+    return file.getvalue()

@@ -1,0 +1,118 @@
+"""A written file loaded back in its target, and the UNet called there with the same inputs as here.
+
+diffusers: its own pipeline loads the file. Every other format: the adapter begins anew and reads the file itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.utils import logging
+from torch import Tensor
+
+from train.adapters import load_adapter
+from train.adapters.adapter import Adapter
+from train.adapters.ip_adapter import IpAdapter
+from train.adapters.published import load_into, read_weights
+from train.base_models import Base
+from train.data.batch import Batch
+from train.export.probe import probe
+from train.step import denoise
+
+_TIMESTEPS = (3, 500)
+
+
+@torch.no_grad()
+def greatest_difference(adapter: Adapter, path: str, format: str) -> float:
+    """max |difference| of the UNet's output between `adapter` and what its target makes of the file, on a probe."""
+    base = adapter.base
+    for module in (base.unet, base.text, base.vae):  # in bf16 nothing could be told apart
+        module.float()
+    most = getattr(adapter.settings, "max_references", 2)
+    batch = probe(base, adapter.needs(adapter.settings), references=min(2, most))
+    there = _in_diffusers if format == "diffusers" else _anew
+    return float((_predict(adapter, batch) - there(adapter, path, format)(batch)).abs().max())
+
+
+def _predict(adapter: Adapter, batch: Batch) -> Tensor:
+    return denoise(adapter.base, batch.latents, _timesteps(batch), adapter.conditions(batch))
+
+
+def _anew(adapter: Adapter, path: str, format: str) -> Callable[[Batch], Tensor]:
+    """A new adapter of the same settings on the bare base, begun from the file."""
+    bare = dataclasses.replace(adapter.base, unet=bare_unet(adapter.base, adapter))
+    settings = adapter.settings.model_copy(update={"weights": None, "seed": adapter.settings.seed + 1})
+    again = load_adapter(settings, bare).to(bare.device).eval()
+    if format == "native":
+        load_into(again, read_weights(path), path)
+    else:
+        again.load_weights(path)
+    return lambda batch: _predict(again, batch)
+
+
+def _in_diffusers(adapter: Adapter, path: str, format: str) -> Callable[[Batch], Tensor]:
+    """The file in a diffusers pipeline, by its own loader."""
+    assert isinstance(adapter, IpAdapter)
+    base, file = adapter.base, Path(path)
+    unet = bare_unet(base, adapter)
+    with _quiet():
+        pipeline = _pipeline(base, unet)
+        pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, image_encoder_folder=None)
+
+    def predict(batch: Batch) -> Tensor:
+        conditions = adapter.conditions(batch)
+        added: dict[str, Any] = {"image_embeds": [adapter.features(batch).float()]}
+        if base.has_time_ids:
+            added |= {"text_embeds": conditions.pooled, "time_ids": conditions.time_ids}
+        output: Tensor = unet(
+            batch.latents, _timesteps(batch), encoder_hidden_states=conditions.text, added_cond_kwargs=added
+        ).sample
+        return output
+
+    return predict
+
+
+def bare_unet(base: Base, adapter: Adapter) -> UNet2DConditionModel:
+    """The base's UNet without anything that the adapter put into it; weights are shared, not copied."""
+    own = {id(parameter) for parameter in adapter.parameters()}
+    weights = {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in base.unet.named_parameters()
+        if id(parameter) not in own
+    }
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(base.unet.config)
+    unet.load_state_dict(weights, assign=True)
+    return unet.eval()
+
+
+def _pipeline(base: Base, unet: UNet2DConditionModel) -> Any:
+    schedule = type(base.schedule).from_config(base.schedule.config, steps_offset=1)  # unused; else it complains
+    parts = {"vae": base.vae.model, "unet": unet, "scheduler": schedule}
+    names = ("", "_2")[: len(base.text.tokenizers)]
+    for name, tokenizer, model in zip(names, base.text.tokenizers, base.text.models, strict=True):
+        parts |= {f"tokenizer{name}": tokenizer, f"text_encoder{name}": model}
+    if base.has_time_ids:
+        return StableDiffusionXLPipeline(**parts)
+    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without diffusers' remarks on what is not in the file, and need not be."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _timesteps(batch: Batch) -> Tensor:
+    return torch.tensor(_TIMESTEPS, device=batch.latents.device)
