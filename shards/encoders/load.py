@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from crawl.errors import InputError, one_line
 from filter.config import FilterConfig
-from filter.models import load_embedder
+from filter.models import embedder_spec, load_embedder, model_names
 from shards.encoders import tiny
 from shards.encoders.config import BaseConfig
 from shards.encoders.pictures import ClipVision, FaceEncoder, Vae
@@ -65,7 +65,8 @@ def load_face(base: BaseConfig) -> FaceEncoder:
     config = FilterConfig(
         models="open", embedder=base.face, insightface_pack=base.insightface_pack, accept_licence=base.accept_licence
     )
-    return FaceEncoder(load_embedder(config))
+    pinned = [spec.version for spec in embedder_spec(config).weights]
+    return FaceEncoder(load_embedder(config), " ".join(pinned or model_names(config)))
 
 
 def part(base: BaseConfig, kind: type[Any], subfolder: str) -> Any:

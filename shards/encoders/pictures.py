@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -53,6 +54,9 @@ class Vae(nn.Module):
         return image
 
 
+ClipState = Literal["last", "penultimate", "pooled"]
+
+
 @dataclass(frozen=True, slots=True)
 class ClipStates:
     """What a CLIP vision tower says of a picture; T tokens of width D, the class token first."""
@@ -92,8 +96,10 @@ class ClipVision(nn.Module):
 class FaceEncoder:
     """A face embedder of `filter.models` on crops whose landmarks are known."""
 
-    def __init__(self, embedder: FaceEmbedder) -> None:
+    def __init__(self, embedder: FaceEmbedder, version: str = "") -> None:
         self._embedder = embedder
+        self.version = version
+        """Name and content of its weight files."""
 
     @property
     def width(self) -> int:

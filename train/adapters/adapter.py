@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from shards.encoders.pictures import ClipState
 from train.adapters.settings import AdapterSettings
 from train.base_models import Base
 from train.data.batch import Batch
@@ -28,6 +29,8 @@ class Needs:
     """Face crops as pixels: the adapter runs (and perhaps trains) a vision tower of its own."""
     clip: bool = False
     """CLIP states of the references' face crops, by the base's frozen tower."""
+    clip_states: tuple[ClipState, ...] = ("last", "penultimate", "pooled")
+    """With `clip`, which of them; the others come with a width of 0. Fewer are less to cache and to read."""
     face: bool = False
     """Face embeddings of the references."""
     bodies: bool = False
