@@ -7,6 +7,8 @@ Each package's run model extends the one upstream, as the rows do: `CrawlRun` kn
 from __future__ import annotations
 
 import difflib
+import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -130,13 +132,23 @@ class CrawlRun(Settings):
 
 
 Run = TypeVar("Run", bound=CrawlRun)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load(model: type[Run], path: str, overrides: list[str]) -> Run:
-    """Read a run file, apply overrides, validate.
+    """Read a run file of the build, apply overrides, validate.
 
     Raises InputError naming the file and the field for anything wrong in either.
     """
+    document = read(path, overrides, SECTIONS)
+    for key in document:
+        if key not in SECTIONS:
+            raise InputError(f"{path}: {key}: unknown key{_nearest(str(key), SECTIONS)}")
+    return validated(model, {k: v for k, v in document.items() if k in model.model_fields}, path)
+
+
+def read(path: str, overrides: list[str], keys: Iterable[str]) -> dict[str, Any]:
+    """A run file as it is written, overrides applied. Raises InputError; `keys` is what the file may hold."""
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -146,15 +158,16 @@ def load(model: type[Run], path: str, overrides: list[str]) -> Run:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
-        raise InputError(f"{path}: expected a mapping with the keys {', '.join(SECTIONS)}")
+        raise InputError(f"{path}: expected a mapping with the keys {', '.join(keys)}")
     for override in overrides:
         _apply(document, override)
-    for key in document:
-        if key not in SECTIONS:
-            raise InputError(f"{path}: {key}: unknown key{_nearest(str(key), SECTIONS)}")
-    known = {k: v for k, v in document.items() if k in model.model_fields}
+    return document
+
+
+def validated(model: type[Model], document: dict[str, Any], path: str) -> Model:
+    """Raises InputError: the first thing wrong, naming file and field."""
     try:
-        return model.model_validate(known)
+        return model.model_validate(document)
     except ValidationError as error:
         raise InputError(f"{path}: {describe(error, model)}") from None
 
@@ -164,24 +177,46 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     first = min(
         error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden"
     )  # a typo explains the rest
-    location = _as_written(first["loc"])
+    location, siblings = _place(model, first["loc"])
     where = ".".join(location) or "config"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_nearest(location[-1], _fields_at(model, first['loc'][:-1]))}{more}"
-    got = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+        return f"{where}: unknown key{_nearest(location[-1], siblings)}{more}"
+    got = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" (got {first['input']!r})"
     return f"{where}: {first['msg']}{got}{more}"
 
 
-def _as_written(location: tuple[int | str, ...]) -> list[str]:
-    """The place in the file: `crawl.root`, where pydantic says `crawl.sources.0.folder.root`."""
-    parts = [str(part) for part in location]
-    if parts[:3] == ["crawl", "sources", "0"]:
-        return ["crawl", *parts[4:]] if len(parts) > 3 else ["crawl", "source"]
-    return parts
+def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """A place as it stands in the file, and the keys known beside it.
+
+    `crawl.root`, where pydantic says `crawl.sources.0.folder.root`: the tag of a union is not in the file.
+    """
+    written, here, beside = [], [model], [model]
+    for part in location:
+        if tagged := [m for m in here if len(here) > 1 and part in _tags(m)]:
+            here = tagged
+            continue
+        written.append(str(part))
+        if isinstance(part, str):
+            beside, fields = here, here[0].model_fields if here else {}
+            here = _models(fields[part].annotation) if part in fields else []
+    siblings = [name for m in beside for name in m.model_fields]
+    if written[:3] == ["crawl", "sources", "0"]:
+        return ["crawl", *(written[3:] or ["source"])], [*siblings, *CrawlConfig.model_fields]
+    return written, siblings
 
 
-def dump(run: CrawlRun) -> str:
+def _tags(model: type[BaseModel]) -> list[Any]:
+    return [f.default for f in model.model_fields.values() if typing.get_origin(f.annotation) is Literal]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in typing.get_args(annotation) for model in _models(argument)]
+
+
+def dump(run: BaseModel) -> str:
     """The resolved configuration as YAML, every default spelled out."""
     return str(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
@@ -200,17 +235,6 @@ def _apply(document: dict[str, Any], override: str) -> None:
         place[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"{override}: the value is not valid YAML") from None
-
-
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    if len(location) > 3 and location[1] == "sources":
-        return [*SOURCES[str(location[3])].model_fields, *CrawlConfig.model_fields]
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
 
 
 def _nearest(word: str, words: list[str] | tuple[str, ...]) -> str:
