@@ -160,7 +160,7 @@ def read(path: str, overrides: list[str], keys: Iterable[str]) -> dict[str, Any]
     if not isinstance(document, dict):
         raise InputError(f"{path}: expected a mapping with the keys {', '.join(keys)}")
     for override in overrides:
-        _apply(document, override)
+        apply(document, override)
     return document
 
 
@@ -221,7 +221,8 @@ def dump(run: BaseModel) -> str:
     return str(yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def apply(document: dict[str, Any], override: str) -> None:
+    """Set `a.b.c=value` in a run file's document. Raises InputError."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise InputError(f"{override}: an override is written key=value, for example filter.min_side_px=256")

@@ -1,16 +1,17 @@
-"""`python -m shards build|verify|info`: build a dataset, check one, say what is in one."""
+"""`python -m shards build|verify|info|encode`: build a dataset, check one, say what is in one, cache features of it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from crawl.command import add_config_arguments
+from crawl.command import Bars, add_config_arguments
 from crawl.config import load
 from crawl.errors import exit_with_one_line
 from crawl.output import Output
 from shards.build import build
 from shards.config import BuildRun
+from shards.encoders.config import encode_run
 from shards.plan import WorkerError
 from shards.summary import print_info, print_summary
 from shards.verify import verify_dataset, verify_tar
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shards", description="Build, check and describe datasets.")
-    commands = parser.add_subparsers(required=True, metavar="build|verify|info")
+    commands = parser.add_subparsers(required=True, metavar="build|verify|info|encode")
     make = commands.add_parser("build", help="the whole pipeline: photos in, verified shards out")
     add_config_arguments(make)
     make.set_defaults(command=_build)
@@ -34,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what is in a dataset: funnel, identities, shards")
     info.add_argument("dataset", help="a dataset folder or URL")
     info.set_defaults(command=_info)
+    cache = commands.add_parser("encode", help="run a base's frozen encoders once; training reads what they said")
+    cache.add_argument("source", metavar="CONFIG.yaml|DATASET", help="a training run file, or a dataset folder or URL")
+    cache.add_argument("overrides", metavar="key=value", nargs="*", help="encode.features=[latents,clip_pooled]")
+    cache.set_defaults(command=_encode)
     return parser
 
 
@@ -54,6 +59,16 @@ def _verify(parsed: argparse.Namespace) -> int:
         print(problem)
     print(f"{parsed.dataset}: {len(problems)} problems" if problems else f"{parsed.dataset}: all promises hold")
     return 1 if problems else 0
+
+
+def _encode(parsed: argparse.Namespace) -> int:
+    run = encode_run(parsed.source, parsed.overrides)
+    from shards.encode import encode  # torch and the encoders: seconds
+
+    with Bars() as bars:
+        for line in encode(run, bars):
+            print(line)
+    return 0
 
 
 def _info(parsed: argparse.Namespace) -> int:

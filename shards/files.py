@@ -33,10 +33,11 @@ _MAX_COPIES = 4
 class ShardFiles:
     """Opens, checks and keeps open. Usable in forked and pickled copies: each opens its own files."""
 
-    def __init__(self, output: Output, index: Index, verify: Verify) -> None:
+    def __init__(self, output: Output, index: Index, verify: Verify, folder: str = f"{FOLDER}/") -> None:
         self._output = output
         self._index = index
         self._verify = verify
+        self._folder = folder
         self._open: OrderedDict[int, _File] = OrderedDict()
         self._verified: dict[int, tuple[int, int]] = {}
         self._bad: dict[int, str] = {}
@@ -45,7 +46,7 @@ class ShardFiles:
 
     def name(self, number: int) -> str:
         """What errors call this shard."""
-        return self._output.path(f"{FOLDER}/{self._index.shards[number].file}")
+        return self._output.path(f"{self._folder}{self._index.shards[number].file}")
 
     def read(self, number: int, offset: int, num_bytes: int) -> bytes:
         """One range of a shard. Raises ShardError if the shard is bad or was found bad before."""
@@ -112,7 +113,7 @@ class ShardFiles:
         return self._ended(number, file)
 
     def _open_remote(self, number: int) -> _File:
-        name = f"{FOLDER}/{self._index.shards[number].file}"
+        name = f"{self._folder}{self._index.shards[number].file}"
         stream = self._output.open(name)
         if self._verify == "never":
             self._check_size(number, self._output.size(name))

@@ -121,8 +121,14 @@ def place_of(file: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def write_index(output: Output, buckets: int, shard_rows: Iterable[ShardRow], index_rows: Iterable[IndexRow]) -> None:
-    """Write `index.json`: the same rows in any order give the same bytes, one line a shard and one an identity."""
+def write_index(
+    output: Output,
+    buckets: int,
+    shard_rows: Iterable[ShardRow],
+    index_rows: Iterable[IndexRow],
+    name: str = INDEX,
+) -> None:
+    """Write an `index.json`: the same rows in any order give the same bytes, one line a shard and one an identity."""
     shards = sorted(shard_rows, key=lambda shard: place_of(shard.file))
     numbers = {shard.file: number for number, shard in enumerate(shards)}
     identities: dict[str, list[tuple[str, int, int, int]]] = {}
@@ -133,7 +139,7 @@ def write_index(output: Output, buckets: int, shard_rows: Iterable[ShardRow], in
         f'"{identity}":{_compact(sorted(places, key=lambda place: place[1:]))}'
         for identity, places in sorted(identities.items())
     )
-    with output.create(INDEX) as file:
+    with output.create(name) as file:
         file.write(f'{{"format":{FORMAT},"buckets":{buckets},\n"shards":[\n'.encode())
         file.write(",\n".join(_compact(_shard_entry(shard)) for shard in shards).encode())
         file.write(b'\n],\n"identities":{\n')
@@ -141,14 +147,14 @@ def write_index(output: Output, buckets: int, shard_rows: Iterable[ShardRow], in
         file.write(b"\n}}\n")
 
 
-def read_index(output: Output) -> Index:
-    """Read and check `index.json`.
+def read_index(output: Output, name: str = INDEX) -> Index:
+    """Read and check an `index.json`.
 
     Raises InputError, one line naming the file, when it is missing, of another format, or wrong in itself.
     """
-    path = output.path(INDEX)
+    path = output.path(name)
     try:
-        document = json.loads(output.read(INDEX))
+        document = json.loads(output.read(name))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: not found: no finished dataset there") from None
     except (ValueError, RecursionError) as error:

@@ -189,7 +189,7 @@ def parse_sample(region: bytes, shard: str) -> Sample:
     image, face, document = content.pop("jpg"), content.pop("face.jpg"), content.pop("json")
     features = {suffix.removesuffix(".npy"): feature for suffix, feature in content.items()}
     for name, feature in features.items():
-        _check_npy(feature, f"{key}.{name}.npy", shard)
+        check_npy(feature, f"{key}.{name}.npy", shard)
     metadata = _metadata(document, key, shard)
     return Sample(key, metadata["identity"], image, face, metadata, features)
 
@@ -206,7 +206,7 @@ def _metadata(document: bytes, key: str, shard: str) -> dict[str, Any]:
     return metadata
 
 
-def _check_npy(feature: bytes, name: str, shard: str) -> None:
+def check_npy(feature: bytes, name: str, shard: str) -> None:
     """By its header alone, in the one form that `numpy.save` gives an array of numbers: nothing is evaluated."""
     match = _NPY.match(feature)
     item_bytes = _ITEM_BYTES.get(match["item"]) if match else None

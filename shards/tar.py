@@ -57,21 +57,25 @@ def pack(sample: Sample) -> bytes:
 
 
 def parts(sample: Sample) -> list[bytes]:
-    """What the sample's part of a tar consists of, in order: joining it would copy every picture.
+    """What the sample's part of a tar consists of, in order: joining it would copy every picture."""
+    return packed(sample.members())
+
+
+def packed(members: Sequence[tuple[str, bytes]], required: Sequence[str] = REQUIRED) -> list[bytes]:
+    """Headers, contents and padding of members in order of name, all of one key and with the `required` suffixes.
 
     Raises ValueError for anything that `unpack` would refuse: nobody writes what nobody can read.
     """
-    members = sample.members()
     for name, _ in members:
         if not _NAME.fullmatch(name):
             raise ValueError(f"member name {_short(name)} is not allowed")
-    _check_names([name for name, _ in members])
-    packed: list[bytes] = []
+    _check_names([name for name, _ in members], required)
+    pieces: list[bytes] = []
     for name, content in members:
         if len(content) > MAX_MEMBER_BYTES:
             raise ValueError(f"{name}: {len(content):,} bytes, a member may have {MAX_MEMBER_BYTES:,}")
-        packed += (header(name, len(content)), content, bytes(-len(content) % BLOCK))
-    return packed
+        pieces += (header(name, len(content)), content, bytes(-len(content) % BLOCK))
+    return pieces
 
 
 def sample_size(sample: Sample) -> int:
@@ -79,7 +83,7 @@ def sample_size(sample: Sample) -> int:
     return sum(BLOCK + padded(len(content)) for _, content in sample.members())
 
 
-def unpack(region: bytes, shard: str) -> tuple[str, Mapping[str, bytes]]:
+def unpack(region: bytes, shard: str, required: Sequence[str] = REQUIRED) -> tuple[str, Mapping[str, bytes]]:
     """The inverse of `pack`: (key, suffix → content).
 
     Raises ShardError, naming `shard`, for anything that `pack` does not produce.
@@ -94,7 +98,7 @@ def unpack(region: bytes, shard: str) -> tuple[str, Mapping[str, bytes]]:
         names.append(name)
         contents.append(region[start:end])
     try:
-        key = _check_names(names)
+        key = _check_names(names, required)
     except ValueError as error:
         raise ShardError(shard, str(error)) from None
     return key, {name[len(key) + 1 :]: content for name, content in zip(names, contents, strict=True)}
@@ -121,13 +125,13 @@ def regions(file: IO[bytes], num_bytes: int, shard: str) -> Iterator[tuple[str, 
         yield key, start, at - start
 
 
-def _check_names(names: Sequence[str]) -> str:
+def _check_names(names: Sequence[str], required: Sequence[str]) -> str:
     """The one key of a sample's names; ValueError when they are not one whole sample."""
     key = names[0].partition(".")[0] if names else ""
     for name in names:
         if name[: len(key)] != key:
             raise ValueError(f"{name} stands among the members of {key}")
-    missing = [suffix for suffix in REQUIRED if f"{key}.{suffix}" not in names]
+    missing = [suffix for suffix in required if f"{key}.{suffix}" not in names]
     if missing:
         raise ValueError(f"{key or 'a sample'} has no {' and no '.join(missing)}")
     for before, name in pairwise(names):

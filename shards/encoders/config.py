@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from crawl.config import apply, read, validated
 from crawl.settings import Settings
 
+FeatureName = Literal[
+    "latents", "clip_last", "clip_penultimate", "clip_pooled", "face", "text_general", "text_background", "text_body"
+]
+DType = Literal["float32", "float16"]
 Family = Literal["tiny", "sdxl", "sd15"]
 
 
@@ -36,3 +41,43 @@ class BaseConfig(Settings):
             raise ValueError("weights: name the pipeline's folder or hub name" if self.weights is None else
                              "weights: tiny has none; name a family")  # fmt: skip
         return self
+
+
+class EncodeData(Settings):
+    """Which dataset: of a training run's `data` the keys that matter here."""
+
+    dataset: str = Field(min_length=1, description="Dataset folder, or any URL fsspec can open.")
+    size_px: int | None = Field(None, ge=32, description="Side the target is resized to; default: the shards' own.")
+
+
+class EncodeSettings(Settings):
+    """What is kept, and how."""
+
+    features: tuple[FeatureName, ...] = Field(
+        ("latents", "clip_pooled", "text_general"), min_length=1, description="Features to encode, each on its own."
+    )
+    dtype: DType = Field("float32", description="`float16` halves the bytes; equality with online is then rounded.")
+    device: str | None = Field(None, description="Default: `cuda` where there is one, else `cpu`.")
+
+
+class EncodeRun(Settings):
+    """`python -m shards encode`: the part of a training run file that says what encoders see, and what to keep."""
+
+    data: EncodeData
+    base: BaseConfig = BaseConfig()
+    encode: EncodeSettings = EncodeSettings()
+
+
+def encode_run(source: str, overrides: list[str]) -> EncodeRun:
+    """From a training run file, of which only what concerns encoders is looked at, or from a dataset's name.
+
+    Raises InputError naming the file and the field.
+    """
+    document: dict[str, Any] = {"data": {"dataset": source}}
+    if source.endswith((".yaml", ".yml")):
+        document = {k: v for k, v in read(source, [], EncodeRun.model_fields).items() if k in EncodeRun.model_fields}
+        if isinstance(document.get("data"), dict):
+            document["data"] = {k: v for k, v in document["data"].items() if k in EncodeData.model_fields}
+    for override in overrides:
+        apply(document, override)
+    return validated(EncodeRun, document, source)

@@ -1,6 +1,6 @@
 """What tells two encoders apart: a hash of weights, settings and vocabulary, and a name for people.
 
-Cached features are true only for the encoder that made them. Knows nothing of features or files.
+Cached features are true only for the encoder that made them. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from shards.encoders.config import BaseConfig
+from shards.encoders.config import BaseConfig, DType, FeatureName
 from shards.encoders.pictures import ClipVision, FaceEncoder, Vae
 from shards.encoders.text import TextEncoders
+from shards.features import MadeFrom
 
 Encoder = Vae | ClipVision | TextEncoders | FaceEncoder
 _NO_MATTER = {"architectures", "transformers_version", "dtype", "torch_dtype", "scaling_factor", "shift_factor"}
@@ -51,6 +52,12 @@ def encoder_name(base: BaseConfig, encoder: Encoder) -> str:
             return base.vae
     part = {Vae: "vae", ClipVision: "clip", TextEncoders: "text"}[type(encoder)]
     return f"tiny {part}, seed {base.seed}" if base.family == "tiny" else f"{base.weights}{revision} {part}"
+
+
+def stamp(feature: FeatureName, base: BaseConfig, encoder: Encoder, size_px: int, dtype: DType = "float32") -> MadeFrom:
+    """What this encoder's feature of targets of this side is made from."""
+    name, digest = encoder_name(base, encoder), encoder_digest(encoder)
+    return MadeFrom(feature, name, digest, dtype, size_px if feature == "latents" else None)
 
 
 def _settings(model: Any) -> dict[str, Any]:

@@ -11,10 +11,20 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from crawl.decode import Image, decode
+from crawl.errors import InputError
 from crawl.photo import Rejection
 from filter.faces import Point
+from shards.read import Dataset
 from shards.sample import Sample
 from shards.tar import ShardError
+
+
+def target_side_px(dataset: Dataset, size_px: int | None, factor: int) -> int:
+    """`size_px`, or the side of the dataset's first crop. Raises InputError unless the VAE's `factor` divides it."""
+    side_px = size_px or int(dataset.sample(dataset.index.keys[0].decode()).metadata["size_px"])
+    if side_px % factor:
+        raise InputError(f"data.size_px: {side_px} is no multiple of {factor}, the VAE's pixels per latent")
+    return side_px
 
 
 def crop_image(sample: Sample, shard: str) -> Image:
