@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crawl.errors import InputError
 from shards.encoders.config import BaseConfig, EncodeRun, FeatureName
-from shards.encoders.digest import stamp
+from shards.encoders.digest import stamps
 from shards.encoders.inputs import as_tensor, crop_image, face_image, landmarks_px, resized, target_side_px
 from shards.encoders.load import load_clip, load_face, load_text, load_vae
 from shards.encoders.pictures import ClipVision, FaceEncoder, Vae
@@ -82,10 +82,8 @@ class _Encoding:
         self._encoder = _placed(kind.load(run.base), run.encode.device)
         factor = self._encoder.factor if isinstance(self._encoder, Vae) else 1
         self._side_px = target_side_px(dataset, run.data.size_px, factor)
-        wanted = (stamp(feature, run.base, self._encoder, self._side_px, run.encode.dtype) for feature in features)
-        self._tars = {
-            made_from.feature: FeatureTars(run.data.dataset, made_from, dataset.index) for made_from in wanted
-        }
+        wanted = stamps(dict.fromkeys(features, self._encoder), run.base, self._side_px, run.encode.dtype)
+        self._tars = {name: FeatureTars(run.data.dataset, made, dataset.index) for name, made in wanted.items()}
 
     def run(self, progress: Progress) -> Iterator[str]:
         index = self._dataset.index
@@ -100,11 +98,12 @@ class _Encoding:
 
     def _encode(self, number: int, progress: Progress) -> None:
         tars = {name: tars for name, tars in self._tars.items() if number in tars.pending}
+        shard = self._dataset.shard_name(self._dataset.index.positions_in(number)[0])
         with contextlib.ExitStack() as stack:
             writers = {name: stack.enter_context(each.write(number)) for name, each in tars.items()}
             for samples in self._samples(number):
-                seen = Seen(samples, self._dataset.index.shards[number].file, self._side_px)
-                for feature, arrays in self._kind.encode(self._encoder, seen, list(writers)).items():  # type: ignore[arg-type]
+                seen = Seen(samples, shard, self._side_px)
+                for feature, arrays in self._kind.encode(self._encoder, seen, list(writers)).items():
                     rows = {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
                     for place, sample in enumerate(samples):
                         writers[feature].add(sample, {name: values[place] for name, values in rows.items()})

@@ -67,6 +67,10 @@ class Dataset:
         """Identity keys, in order of the tars."""
         return list(self._identities)
 
+    def shard_name(self, position: int) -> str:
+        """What errors call the tar that holds this position."""
+        return self._files.name(int(self.index.shard_numbers[position]))
+
     def sample(self, key: str) -> Sample:
         """Raises KeyError for a key that is not in the dataset."""
         position = self.index.position(key)

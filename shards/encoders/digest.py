@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -54,10 +55,18 @@ def encoder_name(base: BaseConfig, encoder: Encoder) -> str:
     return f"tiny {part}, seed {base.seed}" if base.family == "tiny" else f"{base.weights}{revision} {part}"
 
 
-def stamp(feature: FeatureName, base: BaseConfig, encoder: Encoder, size_px: int, dtype: DType = "float32") -> MadeFrom:
-    """What this encoder's feature of targets of this side is made from."""
-    name, digest = encoder_name(base, encoder), encoder_digest(encoder)
-    return MadeFrom(feature, name, digest, dtype, size_px if feature == "latents" else None)
+def stamps(
+    features: Mapping[FeatureName, Encoder], base: BaseConfig, size_px: int, dtype: DType = "float32"
+) -> dict[FeatureName, MadeFrom]:
+    """What each feature, by its encoder and of targets of this side, is made from."""
+    encoders = {id(encoder): encoder for encoder in features.values()}
+    digests = {number: encoder_digest(encoder) for number, encoder in encoders.items()}
+    return {
+        name: MadeFrom(
+            name, encoder_name(base, encoder), digests[id(encoder)], dtype, size_px if name == "latents" else None
+        )
+        for name, encoder in features.items()
+    }
 
 
 def _settings(model: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from crawl.errors import InputError
 from shards.__main__ import main
 from shards.encode import encode
 from shards.encoders.config import BaseConfig, EncodeRun, FeatureName, encode_run
-from shards.encoders.digest import encoder_digest, stamp
+from shards.encoders.digest import encoder_digest, stamps
 from shards.encoders.inputs import as_tensor, crop_image, face_image, resized
 from shards.encoders.load import load_clip, load_face, load_text, load_vae
 from shards.features import Feature, feature_output
@@ -55,7 +55,8 @@ def made(output, *features, **settings):
 
 def opened(output, feature, encoder=None, size_px=32):
     encoder = encoder or load_vae(BaseConfig())
-    return Feature(output.url, stamp(feature, BaseConfig(), encoder, size_px), Dataset(output.url).index)
+    wanted = stamps({feature: encoder}, BaseConfig(), size_px)[feature]
+    return Feature(output.url, wanted, Dataset(output.url).index)
 
 
 def files(output, feature):
