@@ -1,18 +1,25 @@
-"""`python -m benchmarks.filter_overhead`: what the filter costs beyond its models and decoding.
+"""`python -m benchmarks.filter_overhead`: what the filter costs beyond its models and decoding, and where.
 
 One process, one thread, models loaded beforehand, 1-megapixel photos, default settings. Wall time of scan,
-verify and crop against the time inside the detector, the embedder and the image decoder.
+verify and crop against the time inside the detector, the embedder and the image decoder; the same of CPU
+time, which other work on the machine disturbs less. Medians of rounds.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
+import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
+
+import numpy as np
 
 from benchmarks.shared_photos import default_folder
 from crawl.collect import CrawlStage
@@ -20,74 +27,95 @@ from crawl.config import CrawlConfig, ShardLayout
 from crawl.output import Output
 from crawl.stage import Stage
 from demo.photos import make_photos
-from filter import cut as cut_module
-from filter import scan as scan_module
+from filter import cut, scan
 from filter.config import FilterConfig, FilterRun
 from filter.cut import CropStage
 from filter.decide import VerifyStage
 from filter.scan import Examiner, ScanStage
 
-_PARTS = ("decode", "detect", "embed", "resize and encode")
+_IDEAL = ("decode", "detect", "embed")
+_PARTS = (*_IDEAL, "measure", "resize", "encode JPEG", "verify")
 _SIDE_PX = 1024
+Times = dict[str, "np.ndarray[Any, Any]"]
+"""Part → seconds of wall clock and of CPU."""
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if (default_folder() / "models").is_dir():
         os.environ.setdefault("PERSONAE_CACHE", str(default_folder() / "models"))
-    print("| models | photos | kept | wall s | decode | detect | embed | resize and encode | rest | wall / ideal |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"| models | photos | kept | wall s | {' | '.join(_PARTS)} | tables and rest | wall / ideal | CPU / ideal |")
+    print(f"|---|---:|---:|---:|{'---:|' * (len(_PARTS) + 3)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder) / "photos", views=16, side_px=_SIDE_PX)
         for models in ("embedded", "open"):
-            print(_measure(f"{folder}/photos", f"{folder}/{models}", models))
+            print(_row(f"{folder}/photos", f"{folder}/{models}", models, rounds), flush=True)
 
 
-def _measure(root: str, folder: str, models: Literal["embedded", "open"]) -> str:
-    spent: dict[str, float] = defaultdict(float)
+def _row(root: str, folder: str, models: Literal["embedded", "open"], rounds: int) -> str:
     config = FilterConfig(models=models)
     layout = ShardLayout(buckets=1)  # 136 photos stand for one bucket of a real build
     run = FilterRun(output=folder, crawl=CrawlConfig.model_validate({"root": root}), filter=config, shards=layout)
     output = Output(folder)
-    crawl = CrawlStage(run, output)
-    scan, verify, crop = ScanStage(run, output), VerifyStage(run, output), CropStage(run, output, {})
-    scan._examiner = _watched(Examiner(config), spent)
-    originals = scan_module.decode, cut_module.decode, cut_module.encode
-    scan_module.decode = cut_module.decode = _timed(originals[0], spent, "decode")
-    cut_module.encode = _timed(originals[2], spent, "resize and encode")
-    _run([crawl], run.shards.buckets)
-    start = time.perf_counter()
-    _run([scan, verify, crop], run.shards.buckets)
-    wall = time.perf_counter() - start
-    scan_module.decode, cut_module.decode, cut_module.encode = originals
-    photos = sum(crawl.size(b) for b in range(run.shards.buckets))
-    kept = sum(r is None for b in range(run.shards.buckets) for r in crop._tables.rejections("crop", b).values())
-    ideal = spent["decode"] + spent["detect"] + spent["embed"]
-    shares = " | ".join(f"{spent[p] / wall:.1%}" for p in _PARTS)
-    rest = 1 - sum(spent[p] for p in _PARTS) / wall
-    return f"| {models} | {photos} | {kept} | {wall:.1f} | {shares} | {rest:.1%} | {wall / ideal:.3f} |"
+    crawl, examiner = CrawlStage(run, output), Examiner(config)
+    _run(crawl)
+    found = [_measure(run, output, examiner) for _ in range(rounds)]
+    kept = sum(reason is None for reason in CropStage(run, output, {})._tables.rejections("crop", 0).values())
+    wall = statistics.median(times["all"][0] for times in found)
+    shares = [statistics.median(times[part][0] / times["all"][0] for times in found) for part in _PARTS]
+    percents = " | ".join(f"{share:.1%}" for share in (*shares, 1 - sum(shares)))
+    ratios = (statistics.median(times["all"][n] / sum(times[p][n] for p in _IDEAL) for times in found) for n in (0, 1))
+    return (
+        f"| {models} | {crawl.size(0)} | {kept} | {wall:.1f} | {percents} | {' | '.join(f'{r:.3f}' for r in ratios)} |"
+    )
 
 
-def _run(stages: list[Stage], buckets: int) -> None:
-    for bucket in range(buckets):
-        for stage in stages:
-            stage.run(bucket, "f", lambda stage, photos: None)
+def _measure(run: FilterRun, output: Output, examiner: Examiner) -> Times:
+    """One round, on an examiner whose models are loaded and warm after the first."""
+    spent: Times = defaultdict(lambda: np.zeros(2))
+    scanning = ScanStage(run, output)
+    scanning._examiner = examiner
+    watched = [
+        (scan, "decode_picture", "decode"),
+        (scan, "pixels", "decode"),
+        (cut, "decode_picture", "decode"),
+        (examiner._detector, "detect", "detect"),
+        (examiner._embedder, "embed", "embed"),
+        (scan, "measure", "measure"),
+        (cut, "resize", "resize"),
+        (cut, "encode", "encode JPEG"),
+    ]
+    with contextlib.ExitStack() as patches:
+        for owner, name, part in watched:
+            patches.enter_context(patch.object(owner, name, _timed(getattr(owner, name), spent, part)))
+        with _watch(spent, "all"):
+            _run(scanning)
+            with _watch(spent, "verify"):
+                _run(VerifyStage(run, output))
+            _run(CropStage(run, output, {}))
+    return spent
 
 
-def _watched(examiner: Examiner, spent: dict[str, float]) -> Examiner:
-    examiner._detector.detect = _timed(examiner._detector.detect, spent, "detect")  # type: ignore[method-assign]
-    examiner._embedder.embed = _timed(examiner._embedder.embed, spent, "embed")  # type: ignore[method-assign]
-    return examiner
+def _run(stage: Stage) -> None:
+    stage.run(0, "f", lambda stage, photos: None)
 
 
-def _timed(function: Callable[..., Any], spent: dict[str, float], part: str) -> Callable[..., Any]:
+def _timed(function: Callable[..., Any], spent: Times, part: str) -> Callable[..., Any]:
     def timed(*arguments: Any) -> Any:
-        start = time.perf_counter()
-        result = function(*arguments)
-        spent[part] += time.perf_counter() - start
-        return result
+        with _watch(spent, part):
+            return function(*arguments)
 
     return timed
+
+
+@contextlib.contextmanager
+def _watch(spent: Times, part: str) -> Iterator[None]:
+    start = np.array([time.perf_counter(), time.process_time()])
+    yield
+    spent[part] = spent[part] + np.array([time.perf_counter(), time.process_time()]) - start
 
 
 if __name__ == "__main__":

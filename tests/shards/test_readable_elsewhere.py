@@ -170,7 +170,7 @@ def test_the_document_prints_a_true_index(tmp_path):
     """The layout of the example is the one that is written."""
     rows = [IndexRow(f"{n:032x}", "00112233445566aa", "00012-000.tar", n * 512, 512) for n in range(2)]
     output = Output(str(tmp_path))
-    write_index(output, 16, [ShardRow("00012-000.tar", 2048, "a" * 64, 2)], rows)
+    write_index(output, 16, [ShardRow("00012-000.tar", 2048, "a" * 64, 2, "b" * 32)], rows)
     example = re.search(r"```json\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)[1]
 
     def shape(text):
