@@ -1,12 +1,13 @@
 """Export: the target makes the same of the file, or there is no file; what can't be kept is refused by its setting."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import safe_open
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from crawl.errors import InputError
 from shards.encoders import tiny
@@ -26,6 +27,16 @@ from train.export.write import LIMIT, default_name, write
 
 LORA = {"rank": 4, "alpha": 6}
 ABOUT = {"step": 1500, "data": "d1g357", "made_with": {"torch": "2"}}
+
+
+SDXL = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "addition_embed_type": "text_time",
+    "use_linear_projection": True,
+}
 
 
 def run_file(base=None, **adapter):
@@ -99,7 +110,7 @@ def test_a_file_that_comes_back_different_is_not_written(tmp_path, monkeypatch, 
 
 def test_what_cannot_be_loaded_back_is_named_and_not_written(tmp_path, monkeypatch):
     run = run_file(base={"family": "sd15", "weights": "a/b"})
-    adapter = trained(run, sd15_base())
+    adapter = trained(run, narrow("sd15"))
     state = adapter.export("comfyui")
     monkeypatch.setattr(adapter, "export", lambda format: {k: v for k, v in state.items() if ".15." not in k})
     with pytest.raises(InputError, match=r"a\.safetensors: ip_adapter\.15\.to_k_ip\.weight: is missing") as error:
@@ -154,36 +165,47 @@ def test_diffusers_does_fail_at_what_is_refused(settings):
         tiny_unet(0)._load_ip_adapter_weights([nested], low_cpu_mem_usage=False)
 
 
-def sd15_base():
-    """SD1.5's classes, layers and context width, narrow."""
-    base = load_base(BaseConfig(), clip=True, face=True)
+def narrow(family):
+    """SD1.5's or SDXL's layers and context width, with few channels."""
+    base = load_base(BaseConfig(), clip=True)
     torch.manual_seed(0)
-    unet = {"block_out_channels": (8, 16, 16, 16), "norm_num_groups": 8, "attention_head_dim": 2}
-    base.unet = frozen(UNet2DConditionModel(cross_attention_dim=768, **unet))
     tokens = tiny.tokenizer()
-    model = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokens),
-            hidden_size=768,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            bos_token_id=tokens.bos_token_id,
-            eos_token_id=tokens.eos_token_id,
-            pad_token_id=tokens.pad_token_id,
-        )
-    )
-    base.text = frozen(TextEncoders([tokens], [model], penultimate=False))
+    if family == "sd15":
+        shape = {"block_out_channels": (8, 16, 16, 16), "attention_head_dim": 2, "cross_attention_dim": 768}
+        base.text = TextEncoders([tokens], [text_encoder(CLIPTextModel, tokens, 768)], penultimate=False)
+    else:
+        shape = SDXL | {"block_out_channels": (8, 16, 32), "attention_head_dim": (1, 2, 4)}
+        shape |= {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 32}
+        models = [text_encoder(kind, tokens, 1024) for kind in (CLIPTextModel, CLIPTextModelWithProjection)]
+        base.text = TextEncoders([tokens, tokens], models, penultimate=True)
+    base.unet = UNet2DConditionModel(norm_num_groups=8, **shape)
+    frozen(base.text), frozen(base.unet)
+    base.face = SimpleNamespace(width=512)
     return base
 
 
-@pytest.mark.parametrize("encoder", ["base", "plus"])
-def test_sd15_comes_back_in_diffusers_and_by_comfyuis_rules(tmp_path, encoder):
-    run = run_file(base={"family": "sd15", "weights": "a/b"}, encoder=encoder)
-    adapter = trained(run, sd15_base())
+def text_encoder(kind, tokens, width):
+    special = {f"{name}_token_id": getattr(tokens, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    small = {"intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 32}
+    return kind(CLIPTextConfig(vocab_size=len(tokens), hidden_size=width, **small, **special))
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "taken_for"),
+    [
+        ("sd15", {}, "base with 4 tokens on SD1.5"),
+        ("sd15", {"encoder": "plus"}, "plus with 16 tokens on SD1.5"),
+        ("sdxl", {"encoder": "faceid", "lora": LORA}, "faceid with 4 tokens on SDXL"),
+    ],
+)
+@pytest.mark.slow
+def test_real_layer_counts_come_back_in_diffusers_and_by_comfyuis_rules(tmp_path, family, settings, taken_for):
+    real = {"family": family, "weights": "a/b", "face": "insightface", "accept_licence": "x"}
+    run = run_file(base=real, **settings)
+    adapter = trained(run, narrow(family))
     written = write(run, adapter, ABOUT, "comfyui", str(tmp_path / "a.safetensors"))
-    assert written.taken_for == {"base": "base with 4 tokens on SD1.5", "plus": "plus with 16 tokens on SD1.5"}[encoder]
-    assert written.difference == 0
+    assert written.taken_for == taken_for
+    assert written.difference <= 2e-6, f"max |difference| {written.difference:.2e}"
     found = greatest_difference(adapter, written.path, "diffusers")
     assert found <= 2e-6, f"max |difference| {found:.2e}"
 
