@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from crawl.errors import InputError
 from shards.encoders.load import load_clip, load_face
+from shards.encoders.pictures import ClipState
 from shards.encoders.tiny import seeded
 from train.adapters import ip_formats
 from train.adapters.adapter import Adapter, Conditions, Group, Needs
@@ -57,8 +58,10 @@ class IpAdapter(Adapter):
     @classmethod
     def needs(cls, settings: AdapterSettings) -> Needs:
         assert isinstance(settings, IpAdapterSettings)
-        face = settings.encoder == "faceid"
-        return Needs(references=True, clip=not face, face=face, text=("general",))
+        if settings.encoder == "faceid":
+            return Needs(references=True, face=True, text=("general",))
+        states: ClipState = "pooled" if settings.encoder == "base" else "penultimate"
+        return Needs(references=True, clip=True, clip_states=(states,), text=("general",))
 
     def groups(self) -> list[Group]:
         parts = {"image_proj": self.image_proj, "ip_kv": self.ip_adapter, "aggregation": self.aggregation}

@@ -24,13 +24,6 @@ def content(suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, s
     return _safetensors(there, metadata) if suffix == ".safetensors" else _torch(there)
 
 
-def header(file: bytes) -> dict[str, str]:
-    """The metadata of a .safetensors file's bytes."""
-    size = int.from_bytes(file[:8], "little")
-    found: dict[str, str] = json.loads(file[8 : 8 + size]).get("__metadata__", {})
-    return found
-
-
 def _safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     plain = save(tensors)
     start = 8 + int.from_bytes(plain[:8], "little")
