@@ -20,6 +20,7 @@ from caption.regions import Mask, background_region, clothes_region, skin_or_hai
 from crawl.photo import Rejection
 from filter.portrait import Portrait
 
+MADE_BY = "measured-1"
 SIDE_PX = 128
 CLASS_WORD = "person"
 
@@ -40,9 +41,9 @@ _COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten
 
 
 class MeasuredCaptioner:
-    """The embedded back-end; see `Captioner`."""
+    """The embedded back-end: a `Describer`."""
 
-    def __init__(self, made_by: str) -> None:
+    def __init__(self, made_by: str = MADE_BY) -> None:
         self._made_by = made_by
 
     def caption(self, portraits: list[Portrait]) -> list[Caption | Rejection]:

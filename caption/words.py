@@ -7,6 +7,9 @@ def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
 
+CLASS_WORDS = ("man", "woman", "person")
+"""What a person may be called where the trigger goes: one CLIP token each, and every adapter knows them."""
+
 FACE_WORDS = _words(
     "beard bearded beards brow brows cheek cheekbone cheekbones cheeks chin chins complexion dimple dimples ear ears",
     "eye eyebrow eyebrows eyed eyelash eyelashes eyelids eyes face faced faces facial forehead freckled freckles frown",

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from caption.captioner import BACKENDS
 from caption.check import faults
-from caption.config import CaptionConfig
-from caption.measured import SIDE_PX
+from caption.measured import SIDE_PX, MeasuredCaptioner
 
-CAPTIONER = BACKENDS["measured"].open(CaptionConfig())
+CAPTIONER = MeasuredCaptioner()
 COLOURS = {
     "red": (190, 20, 30), "green": (30, 130, 50), "blue": (30, 70, 190), "black": (12, 12, 14),
     "white": (245, 245, 245), "yellow": (240, 210, 40), "purple": (120, 40, 130), "light blue": (150, 190, 230),

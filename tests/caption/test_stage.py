@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from caption.captioned import Caption
-from caption.captioner import BACKENDS, Backend
-from caption.config import CaptionConfig, CaptionRun
+from caption.captioner import Backend
+from caption.config import CaptionRun
+from caption.describing import DescribingCaptioner
+from caption.dialogue import Effort
+from caption.measured import MeasuredCaptioner
 from caption.stage import CaptionStage
 from crawl.errors import InputError
 from crawl.output import Output
-from crawl.people.person import Person
 from crawl.photo import Rejection
 from crawl.stage import pending, run_pending
 from crawl.tables import Entry, Tables
@@ -64,8 +66,12 @@ class Scripted:
         self.asked.append([portrait.photo.source for portrait in portraits])
         return [self.answer(portrait) for portrait in portraits]
 
-    def backend(self, **changes):
-        return dataclasses.replace(Backend("scripted-1", False, lambda config, made_by: self), **changes)
+    def backend(self, made_by="scripted-1"):
+        return Backend(
+            lambda config: made_by,
+            lambda config: {},
+            lambda config, output: lambda replies: DescribingCaptioner(self, config.batch_size),
+        )
 
 
 def good(portrait):
@@ -83,7 +89,7 @@ def test_every_portrait_has_a_caption_and_rejected_keys_are_not_repeated(output,
     entries = captions(output, run_of(output.url), tick=lambda *told: ticks.append(told))
     assert [e.key for e in entries] == [p.key for p in portraits]
     assert all(e.row is not None and e.rejection is None for e in entries)
-    assert [e.row for e in entries] == BACKENDS["measured"].open(CaptionConfig()).caption(portraits)
+    assert [e.row for e in entries] == MeasuredCaptioner().caption(portraits)
     assert ticks == [("caption", 1)] * len(portraits)
 
 
@@ -181,18 +187,12 @@ def test_a_back_ends_own_rejection_is_kept(output, crop, portraits):
     assert {e.rejection for e in entries} == {refused}
 
 
-@pytest.mark.parametrize(("free_text", "kept"), [(True, 9), (False, 10)])
-def test_free_text_is_searched_for_the_persons_name(output, crop, portraits, free_text, kept):
-    person = Person(portraits[0].identity, "Ada Lovelace", "test", "folder")
-    Tables(output).write("people", 0, Person, [Entry(person.identity, person)], "f")
-
-    def tells(portrait):
-        caption = good(portrait)
-        return dataclasses.replace(caption, body="Lovelace, seated") if portrait.key == portraits[4].key else caption
-
-    entries = captions(output, run_of(output.url), Scripted(tells).backend(free_text=free_text))
-    assert sum(e.row is not None for e in entries) == kept
-    assert not any("Lovelace" in (e.rejection.detail or "") for e in entries if e.rejection)
+def test_efforts_are_written_with_the_captions(output, crop, portraits):
+    captions(output, run_of(output.url))
+    entries = list(Tables(output).read("efforts", 0, Effort))
+    assert [e.key for e in entries] == [p.key for p in portraits]
+    assert all(e.row.replies == e.row.answers == 0 and 2 < e.row.general_tokens <= 77 for e in entries)
+    assert Tables(output).fingerprint("efforts", 0) == Tables(output).fingerprint("caption", 0)
 
 
 def test_a_bucket_without_portraits_is_a_finished_bucket(output):
