@@ -39,8 +39,8 @@ def poster(url: str, headers: Mapping[str, str], timeout_s: float) -> Post:
             link.connect()
             sock = link.sock  # the link forgets it once the answer has begun
             link.request("POST", path, body, {**headers, "Content-Type": "application/json"})
-            response = link.getresponse()
-            content = _read(response, sock, deadline)
+            with link.getresponse() as response:
+                content = _read(response, sock, deadline)
         except http.client.HTTPException as error:
             raise OSError(f"{type(error).__name__}: not HTTP, or cut short") from None
         finally:

@@ -1,11 +1,19 @@
-"""Portraits: drawn ones, whose colours are known, and real ones, cut from the shared photos when these are there."""
+"""Portraits: drawn ones, whose colours are known, and real ones, cut from the shared photos when these are there.
+
+And models to ask about them: a chat server on loopback, a Qwen2.5-VL of random weights.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
+import json
+import socket
+import threading
+import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -107,3 +115,110 @@ def _cut(path: Path, detect, config: FilterConfig) -> Portrait | None:
     sha256 = hashlib.sha256(content).hexdigest()
     photo = Photo(photo_key("1" * 16, path.name, sha256), "1" * 16, path.name, sha256, len(content))
     return cut(picture, Scanned(photo, measure(picture), faces, len(faces)), Verified(0, 0.9, ("cluster",)), config)
+
+
+GOOD = {
+    "general": "A bright photo of a woman in a park.",
+    "background": "Green trees behind a lawn.",
+    "body": "Slim, standing upright in a red coat.",
+    "class_word": "woman",
+}
+
+
+class ChatServer:
+    """An OpenAI-compatible server on loopback that does what `behave` says and writes down what it was asked.
+
+    `behave(n, request)` → an answer's text, or (status, headers, body), or "drop", or a number of seconds to be slow.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[dict] = []
+        self.headers: list[dict] = []
+        self.at_once = self.most_at_once = 0
+        self.drip_s = 0.0
+        """Pause between the bytes of a body."""
+        self.behave = lambda n, request: json.dumps(GOOD)
+        self._lock = threading.Lock()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def _handler(server):
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server._lock:
+                    server.requests.append({**body, "path": self.path})
+                    server.headers.append(dict(self.headers))
+                    number = len(server.requests)
+                    server.at_once += 1
+                    server.most_at_once = max(server.most_at_once, server.at_once)
+                try:
+                    self.answer(server.behave(number, body))
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                finally:
+                    with server._lock:
+                        server.at_once -= 1
+
+            def answer(self, what):
+                if isinstance(what, int | float):
+                    time.sleep(what)
+                    what = json.dumps(GOOD)
+                if what == "drop":
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                status, headers, content = what if isinstance(what, tuple) else (200, {}, completion(what))
+                content = content if isinstance(content, bytes) else content.encode()
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                pieces = [content[n : n + 1] for n in range(len(content))] if server.drip_s else [content]
+                for piece in pieces:
+                    self.wfile.write(piece)
+                    time.sleep(server.drip_s)
+
+            def log_message(self, *arguments):
+                pass
+
+        return Handler
+
+
+@pytest.fixture(scope="session", name="completion")
+def completion_fixture() -> Callable[..., str]:
+    """(text, finish_reason, further fields of the message) → the API's JSON."""
+    return completion
+
+
+def completion(text, finish_reason="stop", **message) -> str:
+    """A chat completion, as the API puts it."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish_reason}
+    return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 300, "completion_tokens": 40}})
+
+
+@pytest.fixture
+def chat_server():
+    server = ChatServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def good_answer() -> dict[str, str]:
+    """A valid answer, as the model's JSON holds it."""
+    return dict(GOOD)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory) -> Path:
+    """A folder that holds a Qwen2.5-VL of random weights, with its tokenizer and processor."""
+    pytest.importorskip("transformers")
+    from benchmarks.random_qwen import save_random_qwen
+
+    return save_random_qwen(tmp_path_factory.mktemp("models") / "tiny-qwen")
