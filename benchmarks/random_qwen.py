@@ -30,6 +30,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Gives the same text as the published one for text and one image a message."""
+_PIECE = 9
+"""Characters of a recited token."""
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {
         "text": {
@@ -66,6 +68,34 @@ def save_random_qwen(folder: Path, size: str = "tiny", seed: int = 0, chunks: tu
         model = Qwen2_5_VLForConditionalGeneration(config_of(size, processor.tokenizer))
     model.generation_config.eos_token_id = [processor.tokenizer.convert_tokens_to_ids(t) for t in SPECIAL[2::-2]]
     model.generation_config.pad_token_id = processor.tokenizer.convert_tokens_to_ids(SPECIAL[0])
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_reciting_qwen(folder: Path, text: str) -> Path:
+    """A tiny one that says `text` whatever it is asked: each token of it calls up the next one.
+
+    Attention and feed-forward add nothing, so that what comes out follows from the last token alone.
+    """
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    pieces = tuple(text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+    width = SIZES["tiny"]["text"]["hidden_size"]
+    assert len(set(pieces)) == len(pieces) < width, "each piece of the text must be another, and there must be few"
+    save_random_qwen(folder, chunks=pieces)
+    tokenizer = processor_with(pieces).tokenizer
+    (newline,) = tokenizer("\n").input_ids  # what the prompt ends with
+    said = [newline, *(tokenizer.convert_tokens_to_ids(piece) for piece in pieces), tokenizer.eos_token_id]
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        embedding, head = model.get_input_embeddings().weight, model.lm_head.weight
+        embedding[said] = torch.eye(width)[: len(said)]
+        head.zero_()
+        head[said[1:]] = torch.eye(width)[: len(said) - 1]
     model.save_pretrained(folder)
     return folder
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from caption.config import DEFAULT_MODEL, CaptionConfig
 from caption.replies import Speaker
+from crawl.errors import InputError
 
 LICENCES = {
     "Qwen/Qwen2.5-VL-3B-Instruct": "Qwen Research License: non-commercial use only",
@@ -38,13 +39,19 @@ def speaker(config: CaptionConfig) -> Speaker:
 
 
 def model_name(config: CaptionConfig) -> str:
-    """NAME@REVISION. Of a local folder its own name, never the path, and a digest of what is in it."""
+    """NAME@REVISION. Of a local folder its own name, never the path, and a digest of what is in it.
+
+    Raises InputError when the digest is needed and there is no such folder.
+    """
     name = config.model or DEFAULT_MODEL
-    if config.backend != "endpoint" and Path(name).is_dir():
-        return f"{Path(name).resolve().name}@{config.revision or _digest(Path(name))}"
     if config.backend == "endpoint":
         return f"{name}@{config.revision}" if config.revision else name
-    return f"{name}@{config.revision or 'main'}"
+    folder = Path(name)
+    if not (folder.is_dir() or name.startswith(("/", "./", "../"))):
+        return f"{name}@{config.revision or 'main'}"
+    if config.revision is None and not folder.is_dir():
+        raise InputError(f"caption.model: {name}: no such folder")
+    return f"{folder.resolve().name}@{config.revision or _digest(folder)}"
 
 
 def licence(config: CaptionConfig) -> str | None:

@@ -5,6 +5,7 @@ And models to ask about them: a chat server on loopback, a Qwen2.5-VL of random 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -158,18 +159,16 @@ class ChatServer:
                     number = len(server.requests)
                     server.at_once += 1
                     server.most_at_once = max(server.most_at_once, server.at_once)
-                try:
-                    self.answer(server.behave(number, body))
-                except (BrokenPipeError, ConnectionResetError):
-                    pass
-                finally:
-                    with server._lock:
-                        server.at_once -= 1
-
-            def answer(self, what):
+                what = server.behave(number, body)
                 if isinstance(what, int | float):
                     time.sleep(what)
                     what = json.dumps(GOOD)
+                with server._lock:
+                    server.at_once -= 1
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self.answer(what)
+
+            def answer(self, what):
                 if what == "drop":
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
