@@ -1,4 +1,4 @@
-"""What vLLM's engine is told. vLLM itself is not run: a stand-in with the signatures of its version 0.33 takes its place.
+"""What vLLM's engine is told. vLLM itself is not run: a stand-in with the signatures of version 0.33 is.
 
 The conversations are rendered by the real processor's chat template, as the engine does it.
 """
@@ -52,7 +52,7 @@ class LLM:
 
     def output(self, params):
         said = types.SimpleNamespace(
-            text="words", token_ids=[1, 2, 3], finish_reason="length" if params.n > 1 else "stop"
+            text="words", token_ids=[1, 2, 3], finish_reason="stop" if params.structured_outputs else "length"
         )
         return types.SimpleNamespace(outputs=[said], prompt_token_ids=[0] * 50)
 
@@ -91,7 +91,7 @@ def test_the_engine_is_made_of_the_settings(vllm):
 
 def test_only_the_structured_turn_is_held_to_the_schema(vllm):
     chat = load_vllm(config(max_new_tokens=200))
-    assert chat.ask(talks()) == [Reply("words", 50, 3)] * 2
+    assert chat.ask(talks()) == [Reply("words", 50, 3, "length"), Reply("words", 50, 3)]
     (_, free), (_, structured) = chat._engine.asked
     assert (free.max_tokens, free.temperature, free.structured_outputs) == (200, 0.0, None)
     assert structured.structured_outputs.json == SCHEMA
