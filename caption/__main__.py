@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from caption.compare import compare_command
 from caption.config import CaptionRun
 from caption.figures import caption_figures, figure_lines
-from caption.models import licence
+from caption.models import licences
 from caption.stage import UPSTREAM, CaptionStage
-from caption.trial import try_command
 from crawl.command import load_run, run_here
 from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
@@ -22,18 +20,24 @@ _ABOUT = """Describe each portrait of a dataset in three parts.
 
 def main() -> int:
     """Caption, then say how many captions there are, why the others failed, and what it took."""
-    commands = {"try": try_command, "compare": compare_command}
-    if sys.argv[1:2] and sys.argv[1] in commands:
-        return commands[sys.argv[1]](sys.argv[2:])
+    if sys.argv[1:2] == ["try"]:
+        from caption.trial import try_command
+
+        return try_command(sys.argv[2:])
+    if sys.argv[1:2] == ["compare"]:
+        from caption.compare import compare_command
+
+        return compare_command(sys.argv[2:])
     run = load_run("python -m caption", _ABOUT, CaptionRun)
     output = Output(run.output)
     tables, buckets = Tables(output), range(run.shards.buckets)
     if all(tables.fingerprint(UPSTREAM, b) is None for b in buckets):
         raise InputError(f"{run.output}: no portraits yet: run python -m filter first")
-    if line := licence(run.caption):
+    stage = CaptionStage(run, output)
+    for line in licences(run.caption):
         print(line, file=sys.stderr)
     portraits = sum(r is None for b in buckets for r in tables.rejections(UPSTREAM, b).values())
-    run_here([CaptionStage(run, output)], run.shards.buckets, output, portraits)
+    run_here([stage], run.shards.buckets, output, portraits)
     figures = caption_figures(run, output)
     reasons = ", ".join(f"{count} {reason}" for reason, count in figures.rejected.items())
     print(f"{portraits} portraits, {figures.captions} captions{'; ' + reasons if reasons else ''}: {run.output}")

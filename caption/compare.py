@@ -17,7 +17,7 @@ from caption.captioned import Caption
 from caption.captioner import BACKENDS
 from caption.chat import data_url
 from caption.config import CaptionRun
-from caption.models import licence
+from caption.models import licences
 from caption.trial import Trial, try_photos
 from crawl.config import load
 from crawl.errors import InputError
@@ -40,7 +40,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     columns = []
     for config in parsed.configs:
         run = load(CaptionRun, config, parsed.set)
-        if line := licence(run.caption):
+        for line in licences(run.caption):
             print(line, file=sys.stderr)
         columns.append(_column(config, run, try_photos(run, parsed.photos)))
     target = Path(parsed.html)

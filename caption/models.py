@@ -54,12 +54,14 @@ def model_name(config: CaptionConfig) -> str:
     return f"{folder.resolve().name}@{config.revision or _digest(folder)}"
 
 
-def licence(config: CaptionConfig) -> str | None:
-    """One line to be shown once at start; None when no model is in use."""
+def licences(config: CaptionConfig) -> list[str]:
+    """One line a model in use, to be shown once at start. Raises InputError for a folder that is not there."""
     if config.backend == "measured":
-        return None
-    known = LICENCES.get(config.model or DEFAULT_MODEL, "licence not known here: look at its card")
-    return f"captions by {model_name(config)}: {known}"
+        return []
+    if config.backend == "endpoint":
+        return [f"captions by {model_name(config)}, asked over an API: its provider's terms apply"]
+    known = LICENCES.get(config.model or DEFAULT_MODEL, "its terms are not known here, look at its card")
+    return [f"captions by {model_name(config)}: {known}"]
 
 
 def _digest(folder: Path) -> str:

@@ -207,7 +207,7 @@ def _rows(output: Output, name: str) -> Iterable[KnownReply]:
 
 def _columns(output: Output, name: str, columns: list[str] | None) -> pa.Table:
     try:
-        with output.open(name) as file:
-            return pq.read_table(file, columns=columns)
+        with output.open(name) as file, pq.ParquetFile(file) as parquet:
+            return parquet.read(columns=columns, use_threads=False)
     except pa.ArrowInvalid as error:
         raise InputError(f"{output.path(name)}: damaged: {str(error)[:100]}: remove it to ask again") from None

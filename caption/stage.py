@@ -31,15 +31,16 @@ class CaptionStage:
     name = "caption"
 
     def __init__(self, run: CaptionRun, output: Output, backend: Backend | None = None) -> None:
-        """`backend`: another than the one that the run file names."""
+        """`backend`: another than the one that the run file names. Raises InputError for no such prompt or folder."""
         self._config, self._buckets = run.caption, run.shards.buckets
         self._backend = backend or BACKENDS[run.caption.backend]
         self._output, self._tables = output, Tables(output)
+        self._made_by = self._backend.made_by(self._config)
         self._studio: Studio | None = None
 
     def fingerprint(self, bucket: int) -> str:
         """What changes no caption is left out: the size of batches, an endpoint's address and pace."""
-        settings = [self._backend.made_by(self._config), self._backend.depends_on(self._config)]
+        settings = [self._made_by, self._backend.depends_on(self._config)]
         return fingerprint(self.name, VERSION, settings, self._tables.fingerprint(UPSTREAM, bucket))
 
     def run(self, bucket: int, fingerprint: str, tick: Tick) -> None:

@@ -5,6 +5,7 @@ Never downloads. Knows nothing of captions.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -32,6 +33,8 @@ def estimated_tokens(text: str) -> int:
 def clip_token_counter(tokenizer: str = CLIP) -> TokenCounter | None:
     """The real tokenizer, from a folder or the Hugging Face cache; None without it or without transformers."""
     try:
+        if not _is_at_hand(tokenizer):  # transformers takes seconds to import
+            return None
         from transformers import CLIPTokenizer
     except ImportError:
         return None
@@ -42,6 +45,12 @@ def clip_token_counter(tokenizer: str = CLIP) -> TokenCounter | None:
     if len(clip.get_vocab()) < _VOCABULARY:  # transformers 5 makes an empty tokenizer of a folder without files
         return None
     return lambda text: len(clip(text, add_special_tokens=False)["input_ids"])
+
+
+def _is_at_hand(tokenizer: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return os.path.isdir(tokenizer) or isinstance(try_to_load_from_cache(tokenizer, "vocab.json"), str)
 
 
 def _piece_tokens(piece: str) -> int:

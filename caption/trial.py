@@ -17,7 +17,7 @@ from pathlib import Path
 from caption.captioned import Caption
 from caption.captioner import BACKENDS, Answer, Sitter
 from caption.config import CaptionRun
-from caption.models import licence
+from caption.models import licences
 from caption.replies import NoReplies
 from crawl.config import load
 from crawl.decode import decode
@@ -59,7 +59,7 @@ def try_command(arguments: Sequence[str]) -> int:
     if not photos:
         raise InputError("name at least one photo")
     run = load(CaptionRun, parsed.config, [word for word in parsed.photos if _is_override(word)])
-    if line := licence(run.caption):
+    for line in licences(run.caption):
         print(line, file=sys.stderr)
     trials = try_photos(run, photos, parsed.name)
     for trial in trials:

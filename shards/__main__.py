@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from caption.figures import caption_figures, figure_lines
 from crawl.command import Bars, add_config_arguments
 from crawl.config import load
 from crawl.errors import exit_with_one_line
@@ -49,7 +50,10 @@ def _build(parsed: argparse.Namespace) -> int:
     except WorkerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print_summary(Output(run.output), built)
+    output = Output(run.output)
+    print_summary(output, built)
+    for line in figure_lines(caption_figures(run, output)):
+        print(line)
     return 0
 
 

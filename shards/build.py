@@ -17,9 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 import yaml
 
+from caption import budget, replies
+from caption.models import licences as caption_licences
+from caption.stage import CaptionStage
 from crawl.collect import CrawlStage
 from crawl.command import Bars
 from crawl.config import dump
@@ -37,8 +41,8 @@ from shards.identities import Identity, read_identities, write_identities
 from shards.index import FORMAT, INDEX, write_index
 from shards.ledger import ledger_fingerprint, write_ledger
 from shards.pack import index_rows, shard_rows, shards_are_there
-from shards.plan import Item, Work, cluster, run_on_ray
-from shards.stages import first_half, first_work, second_half, second_work
+from shards.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
+from shards.stages import first_half, first_work, second_half, second_half_gpus, second_work
 
 RESOLVED = "config.resolved.yaml"
 _WHOLE_VERSION = 1
@@ -62,10 +66,11 @@ def build(run: BuildRun) -> Built:
     """
     output = Output(run.output)
     _check_paths(run, output)
-    CrawlStage(run, output)  # a wrong root is said before anything is made
+    CrawlStage(run, output)  # a wrong root, and a wrong prompt, are said before anything is made
+    CaptionStage(run, output)
     with _only_one(output):
         _check_format(output)
-        for line in licences(run.filter):
+        for line in [*licences(run.filter), *caption_licences(run.caption)]:
             print(line, file=sys.stderr)
         output.write(RESOLVED, f"format: {FORMAT}\n{dump(run)}".encode())
         _remove_leftovers(output, run.shards.buckets)
@@ -97,7 +102,8 @@ def _run(run: BuildRun, output: Output) -> Built:
             if waiting_too:
                 for stage in second:
                     bars.expect(stage.name, sum(_verified(tables, b) for b in waiting_too))
-                on_engine(functools.partial(second_work, run, doubles), waiting_too, bars)
+                gpus = functools.partial(second_half_gpus, run)
+                on_engine(functools.partial(second_work, run, doubles), waiting_too, bars, gpus)
     with _timed(seconds, "ledger, index, card"):
         stamp = fingerprint(_WHOLE_VERSION, [tables.fingerprint("shards", b) for b in buckets], sorted(doubles))
         whole = all(output.exists(name) for name in (INDEX, IDENTITIES, CARD)) and ledger_fingerprint(output) == stamp
@@ -120,7 +126,10 @@ def _verified(tables: Tables, bucket: int) -> int:
     return sum(rejection is None for rejection in tables.rejections("verify", bucket).values())
 
 
-OnEngine = Callable[[Callable[[], Work], Sequence[Item], Bars], None]
+class OnEngine(Protocol):
+    """Do these items on Ray, and show it."""
+
+    def __call__(self, start: Callable[[], Work], items: Sequence[Item], bars: Bars, gpus: Gpus = no_gpus) -> None: ...
 
 
 @contextmanager
@@ -129,10 +138,10 @@ def _engine(run: BuildRun, output: Output) -> Iterator[OnEngine]:
     started: list[int] = []
     context = cluster(run.engine)
 
-    def on_engine(start: Callable[[], Work], items: Sequence[Item], bars: Bars) -> None:
+    def on_engine(start: Callable[[], Work], items: Sequence[Item], bars: Bars, gpus: Gpus = no_gpus) -> None:
         if not started:
             started.append(context.__enter__())
-        run_on_ray(start, items, run.engine, started[0], bars.tick)
+        run_on_ray(start, items, run.engine, started[0], bars.tick, gpus)
         bars.settle()
 
     try:
@@ -197,7 +206,9 @@ def _remove_leftovers(output: Output, buckets: int) -> None:
     if output.is_local:
         photos = output.path("photos")
         inside = sorted(os.listdir(photos)) if os.path.isdir(photos) else []
-        output.remove_stale(["", "shards", *folders, *(f"photos/{name}" for name in inside)])
+        output.remove_stale(
+            ["", "shards", *folders, replies.FOLDER, budget.FOLDER, *(f"photos/{name}" for name in inside)]
+        )
     for folder in ["shards", *folders]:
         for name in output.names(folder):
             number = re.match(r"(\d{5})[.-]", name)
@@ -205,4 +216,4 @@ def _remove_leftovers(output: Output, buckets: int) -> None:
                 output.remove(f"{folder}/{name}")
 
 
-_FOLDERS = ("people", "crawl", "scan", "verify", "identities", "crop", "caption", "tars", "shards")
+_FOLDERS = ("people", "crawl", "scan", "verify", "identities", "crop", "caption", "efforts", "tars", "shards")

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import yaml
 
+from caption.captioner import BACKENDS
+from caption.models import licences as caption_licences
 from crawl.output import Output
 from filter.models import EMBEDDERS, licences
 from shards.config import BuildRun
@@ -19,7 +21,7 @@ from shards.index import read_index
 from shards.ledger import FunnelStep, funnel, read_ledger
 
 CARD = "README.md"
-_CAPTIONS = {"measured": "derived from measurements of the photo, not written by a language model"}
+_MEASURED = "captions: `measured`, derived from measurements of the photo, not written by a language model"
 
 
 def write_card(run: BuildRun, output: Output) -> None:
@@ -54,7 +56,7 @@ def card_text(run: BuildRun, output: Output) -> str:
         "## Licences of the photos",
         _list(f"{licence}: {count} photos" for licence, count in licence_counts.most_common()),
         "## Models that measured the photos",
-        _list([*licences(settings), f"captions: `{run.caption.backend}`, {_CAPTIONS[run.caption.backend]}"]),
+        _list([*licences(settings), *_captions(run)]),
         "## Limits and biases",
         "Detectors and embedders err more often on people and conditions that their training photos hold few of; "
         "who is in the dataset is who was asked for. A copyright licence is not the consent of the person shown.",
@@ -65,6 +67,14 @@ def card_text(run: BuildRun, output: Output) -> str:
     return (
         f"---\n{yaml.safe_dump(_metadata(kept), sort_keys=False)}---\n\n" + "\n\n".join(s for s in sections if s) + "\n"
     )
+
+
+def _captions(run: BuildRun) -> list[str]:
+    if run.caption.backend == "measured":
+        return [_MEASURED]
+    made_by = BACKENDS[run.caption.backend].made_by(run.caption)
+    checked = "written by a vision-language model and checked for form, names and length, not for truth"
+    return [f"captions: `{made_by}`, {checked}", *caption_licences(run.caption)]
 
 
 def _metadata(kept: int) -> dict[str, object]:

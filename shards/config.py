@@ -21,6 +21,12 @@ class EngineConfig(Settings):
     worker_deaths: int = Field(
         8, ge=0, description="How often a worker may die over one task before the build gives up."
     )
+    gpus_per_worker: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs a worker takes while it crops, captions and packs; below 1, workers share one. Default: "
+        "for `caption.backend: qwen` 1 where there are any, for `vllm` its `tensor_parallel`, else none.",
+    )
     allow_open_cluster: bool = Field(
         False, description="Use a remote cluster although it has no token authentication (RAY_AUTH_MODE=token)."
     )

@@ -78,10 +78,23 @@ def refuse_open_cluster(engine: EngineConfig, address: str | None, environment: 
         )
 
 
+Gpus = Callable[[float], float]
+"""GPUs in the cluster → GPUs a worker takes. May raise InputError."""
+
+
+def no_gpus(there: float) -> float:
+    return 0.0
+
+
 def run_on_ray(
-    start: Callable[[], Work], items: Sequence[Item], engine: EngineConfig, workers: int, tick: Tick
+    start: Callable[[], Work],
+    items: Sequence[Item],
+    engine: EngineConfig,
+    workers: int,
+    tick: Tick,
+    gpus: Gpus = no_gpus,
 ) -> None:
-    """Do these items on `workers` actors, each of which calls `start` once, in its own process.
+    """Do these items on at most `workers` actors, each of which calls `start` once, in its own process.
 
     Raises InputError as the worker met it, also for its OSErrors; WorkerError for anything unexpected.
     """
@@ -92,7 +105,10 @@ def run_on_ray(
     tasks = -(-len(items) // engine.buckets_per_task)
     progress = ray.remote(num_cpus=0)(_Progress).remote()
     rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=tasks)
-    finished = _mapped(rows, (start, progress), min(workers, tasks), engine.worker_deaths).iter_rows()
+    there = float(ray.cluster_resources().get("GPU", 0))
+    each = gpus(there)
+    actors = min(workers, tasks, int(there / each)) if each else min(workers, tasks)
+    finished = _mapped(rows, (start, progress), actors, engine, each).iter_rows()
     with _polling(progress, tick):
         try:
             for row in finished:
@@ -104,7 +120,7 @@ def run_on_ray(
             ) from None
 
 
-def _mapped(rows: Any, arguments: tuple[Any, ...], actors: int, deaths: int) -> Any:
+def _mapped(rows: Any, arguments: tuple[Any, ...], actors: int, engine: EngineConfig, gpus: float) -> Any:
     """Ray's own default is to restart for ever: a photo that kills its worker would never end.
 
     Ray 2.60 deprecates these two without naming what takes their place.
@@ -114,11 +130,12 @@ def _mapped(rows: Any, arguments: tuple[Any, ...], actors: int, deaths: int) -> 
         return rows.map_batches(
             _Worker,
             fn_constructor_args=arguments,
-            batch_size=None,
+            batch_size=engine.buckets_per_task if gpus else None,  # Ray wants a number with GPUs; a block has so many
             num_cpus=1,
+            num_gpus=gpus or None,
             compute=ActorPoolStrategy(size=max(1, actors)),
-            max_restarts=deaths,
-            max_task_retries=deaths,
+            max_restarts=engine.worker_deaths,
+            max_task_retries=engine.worker_deaths,
         )
 
 

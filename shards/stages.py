@@ -1,4 +1,7 @@
-"""The steps of a build, in two halves: the cross-name check between them needs every identity's centre."""
+"""The steps of a build, in two halves: the cross-name check between them needs every identity's centre.
+
+And what the second half's workers need besides a core: captions by a model want a GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 
 from caption.stage import CaptionStage
 from crawl.collect import CrawlStage
+from crawl.errors import InputError
 from crawl.output import Output
 from crawl.stage import BucketWork, Stage
 from crawl.tables import Tables
@@ -25,6 +29,18 @@ def first_half(run: BuildRun, output: Output) -> list[Stage]:
 def second_half(run: BuildRun, output: Output, doubles: Mapping[str, Finding]) -> list[Stage]:
     """Verified identities → shards."""
     return [CropStage(run, output, doubles), CaptionStage(run, output), PackStage(run, output)]
+
+
+def second_half_gpus(run: BuildRun, there: float) -> float:
+    """GPUs for each worker of the second half, of those `there` are. Raises InputError for more than there are."""
+    wanted = run.engine.gpus_per_worker
+    if wanted is None:
+        of_backend = {"qwen": min(1.0, there), "vllm": float(run.caption.vllm.tensor_parallel)}
+        wanted = of_backend.get(run.caption.backend, 0.0)
+    if wanted > there:
+        key = "engine.gpus_per_worker" if run.engine.gpus_per_worker else f"caption.backend: {run.caption.backend}"
+        raise InputError(f"{key}: a worker needs {wanted:g} GPUs, Ray sees {there:g}")
+    return wanted
 
 
 def first_work(run: BuildRun) -> BucketWork:

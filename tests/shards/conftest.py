@@ -137,6 +137,7 @@ def local_ray() -> Iterator[None]:
     ray.init(
         address="local",
         num_cpus=2,
+        num_gpus=2,  # in name only: what is tested is who is given how many
         include_dashboard=False,
         object_store_memory=200 * 2**20,
         log_to_driver=False,

@@ -13,7 +13,7 @@ from crawl.photo import Photo
 from crawl.stage import BucketWork
 from crawl.tables import Entry, Tables
 from shards.config import EngineConfig
-from shards.plan import WorkerError, refuse_open_cluster, run_on_ray
+from shards.plan import WorkerError, no_gpus, refuse_open_cluster, run_on_ray
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -46,6 +46,10 @@ def wrong_input(url):
     raise InputError("crawl.root: gone")
 
 
+def note_gpus(url):
+    Output(url).write("gpus", os.environ.get("CUDA_VISIBLE_DEVICES", "").encode())
+
+
 def bug(url):
     raise KeyError("a fault of ours")
 
@@ -64,16 +68,15 @@ def die_always(url):
 
 @pytest.fixture
 def run(local_ray, tmp_path):
-    def run_with(fault=None, **engine):
+    def run_with(fault=None, gpus=no_gpus, **engine):
         counts = {}
 
         def tick(stage, photos):
             counts[stage] = counts.get(stage, 0) + photos
 
         url = str(tmp_path)
-        run_on_ray(
-            lambda: BucketWork([Step(url, fault)], Tables(Output(url))), range(6), EngineConfig(**engine), 2, tick
-        )
+        work = BucketWork([Step(url, fault)], Tables(Output(url)))
+        run_on_ray(lambda: work, range(6), EngineConfig(**engine), 2, tick, gpus)
         return counts, Tables(Output(url))
 
     return run_with
@@ -85,6 +88,13 @@ def test_every_bucket_is_done_and_counted(run, per_task):
     counts, tables = run(buckets_per_task=per_task)
     assert [tables.fingerprint("step", b) for b in range(6)] == [f"of {b}" for b in range(6)]
     assert counts == {"step": 30}
+
+
+@pytest.mark.slow
+def test_workers_are_given_their_gpus(run, tmp_path):
+    _, tables = run(note_gpus, gpus=lambda there: 1.0 if there == 2 else 0.0)
+    assert [tables.fingerprint("step", b) for b in range(6)] == [f"of {b}" for b in range(6)]
+    assert (tmp_path / "gpus").read_text() in ("0", "1")
 
 
 @pytest.mark.slow
