@@ -7,7 +7,6 @@ the tiny size, `make bench-gpu` on the 3B size. Knows nothing of captions.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,15 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
             "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "fullatt_block_indexes": [1],
         },
     },
+    "small": {
+        "text": {
+            "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 4096, "mrope_section": [8, 12, 12],
+        },
+        "vision": {
+            "depth": 4, "hidden_size": 160, "intermediate_size": 430, "num_heads": 4, "fullatt_block_indexes": [1, 3],
+        },
+    },
     "3b": {
         "text": {
             "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
@@ -60,11 +68,13 @@ def save_random_qwen(folder: Path, size: str = "tiny", seed: int = 0, chunks: tu
     """Write model, tokenizer and processor for `from_pretrained`. `chunks`: texts that are one token each."""
     import torch
     from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     processor = processor_with(chunks)
     processor.save_pretrained(folder)
     torch.manual_seed(seed)
-    with _in_dtype("bfloat16" if size != "tiny" else "float32"):
+    with _in_dtype("bfloat16" if size == "3b" else "float32"):
         model = Qwen2_5_VLForConditionalGeneration(config_of(size, processor.tokenizer))
     model.generation_config.eos_token_id = [processor.tokenizer.convert_tokens_to_ids(t) for t in SPECIAL[2::-2]]
     model.generation_config.pad_token_id = processor.tokenizer.convert_tokens_to_ids(SPECIAL[0])
@@ -72,8 +82,8 @@ def save_random_qwen(folder: Path, size: str = "tiny", seed: int = 0, chunks: tu
     return folder
 
 
-def save_reciting_qwen(folder: Path, text: str) -> Path:
-    """A tiny one that says `text` whatever it is asked: each token of it calls up the next one.
+def save_reciting_qwen(folder: Path, text: str, size: str = "tiny") -> Path:
+    """One that says `text` whatever it is asked: each token of it calls up the next one.
 
     Attention and feed-forward add nothing, so that what comes out follows from the last token alone.
     """
@@ -81,9 +91,9 @@ def save_reciting_qwen(folder: Path, text: str) -> Path:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     pieces = tuple(text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
-    width = SIZES["tiny"]["text"]["hidden_size"]
+    width = SIZES[size]["text"]["hidden_size"]
     assert len(set(pieces)) == len(pieces) < width, "each piece of the text must be another, and there must be few"
-    save_random_qwen(folder, chunks=pieces)
+    save_random_qwen(folder, size, chunks=pieces)
     tokenizer = processor_with(pieces).tokenizer
     (newline,) = tokenizer("\n").input_ids  # what the prompt ends with
     said = [newline, *(tokenizer.convert_tokens_to_ids(piece) for piece in pieces), tokenizer.eos_token_id]
@@ -147,7 +157,6 @@ def _in_dtype(name: str) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, name))
     try:
-        with warnings.catch_warnings():
-            yield
+        yield
     finally:
         torch.set_default_dtype(before)

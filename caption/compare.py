@@ -72,13 +72,14 @@ def _column(label: str, run: CaptionRun, trials: list[Trial]) -> dict[str, Any]:
         "tokens": sum(effort.new_tokens for effort in efforts),
         "seconds": sum(trial.seconds for trial in trials),
         "sent_back": ", ".join(f"{count} {reason}" for reason, count in back.most_common()),
-        "trials": [_shown(trial) for trial in trials],
+        "trials": [_shown(label, trial) for trial in trials],
     }
 
 
-def _shown(trial: Trial) -> dict[str, Any]:
+def _shown(label: str, trial: Trial) -> dict[str, Any]:
     outcome, effort = trial.answer.outcome, trial.answer.effort
     shown: dict[str, Any] = {
+        "label": label,
         "path": trial.path,
         "image": data_url(trial.portrait.image_jpeg),
         "shown": trial.shown,

@@ -106,7 +106,9 @@ class Replies:
         schema = arrow_schema(KnownReply)
         columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
         with self._output.create(name) as file:
-            pq.write_table(pa.table(columns, schema=schema), file, compression="zstd")
+            # A few rows: dictionaries and statistics would be larger than what they describe.
+            table = pa.table(columns, schema=schema)
+            pq.write_table(table, file, compression="zstd", use_dictionary=False, write_statistics=False)
         return name
 
 

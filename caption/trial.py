@@ -93,23 +93,25 @@ def portrait_of(path: str, config: FilterConfig, detector: FaceDetector | None) 
     sha256 = hashlib.sha256(content).hexdigest()
     identity = identity_key("a trial")
     photo = Photo(photo_key(identity, path, sha256), identity, Path(path).name, sha256, len(content))
-    face, what = _face(image, config, detector)
-    return cut(image, Scanned(photo, measure(image), (face,), 1), Verified(0, 1.0, ("trial",)), config), what
+    face, faces, what = _face(image, config, detector)
+    scanned = Scanned(photo, measure(image), (face,), faces)
+    return cut(image, scanned, Verified(0, 1.0, ("trial",)), config), what
 
 
-def _face(image: Image, config: FilterConfig, detector: FaceDetector | None) -> tuple[Face, str]:
-    """The largest face or, without one, a box over the middle of the photo, which no measure can be taken of."""
+def _face(image: Image, config: FilterConfig, detector: FaceDetector | None) -> tuple[Face, int, str]:
+    """(the largest face, how many there are, words for it). Without one, a box over the middle of the photo."""
     height, width = image.shape[:2]
     found = [] if detector is None else detector.detect(image, min(config.min_face_px, height // 8, width // 8))
     sure = [face for face in found if face.score >= min_face_score(config)]
     if sure:
         largest = max(sure, key=lambda face: face.side_px)
-        return largest, f"around a face of {largest.side_px:.0f} px"
+        return largest, len(found), f"around a face of {largest.side_px:.0f} px"
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     middle = (left + side / 2, top + side / 2)
-    return Face(box, (middle,) * 5, 0.0), "the middle: no face found" if detector else "the middle: no face detector"
+    why = "no face found" if detector else "no face detector"
+    return Face(box, (middle,) * 5, 0.0), 0, f"the middle: {why}"
 
 
 def _detector(config: FilterConfig) -> FaceDetector | None:
