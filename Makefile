@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench bench-gpu
 
 demo: .venv/.installed
 	$(BIN)/python -m demo
@@ -18,6 +18,9 @@ lint: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks
+
+bench-gpu: .venv/.installed
+	$(BIN)/python -m benchmarks.captions gpu
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -20,7 +20,7 @@ def test_the_stage_costs_little_beside_its_model(capsys):
     """CPU time, which other work on the machine does not change; the wall clock's share is the benchmark's to print."""
     from benchmarks.captions import _Fixed, _row
 
-    cells = [cell.strip() for cell in _row("single", 24, "fixed", _Fixed(0.002).into).split("|")]
+    cells = [cell.strip() for cell in _row("single", 8, 24, "fixed", _Fixed(0.002).into).split("|")]
     assert cells[1:4] == ["single", "8", "24"]
     assert float(cells[7]) < 5.0, "ms of CPU a portrait; a large model takes some 100"
 
