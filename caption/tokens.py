@@ -36,11 +36,9 @@ def clip_token_counter(tokenizer: str = CLIP) -> TokenCounter | None:
         if not _is_at_hand(tokenizer):  # transformers takes seconds to import
             return None
         from transformers import CLIPTokenizer
-    except ImportError:
-        return None
-    try:
+
         clip = CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    except (OSError, ValueError):
+    except (ImportError, OSError, ValueError):
         return None
     if len(clip.get_vocab()) < _VOCABULARY:  # transformers 5 makes an empty tokenizer of a folder without files
         return None

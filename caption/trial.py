@@ -20,7 +20,7 @@ from caption.config import CaptionRun
 from caption.models import licences
 from caption.replies import NoReplies
 from crawl.config import load
-from crawl.decode import decode
+from crawl.decode import decode_picture, pixels
 from crawl.errors import InputError
 from crawl.photo import Photo, Rejection, identity_key, photo_key
 from filter.config import FilterConfig
@@ -87,15 +87,17 @@ def portrait_of(path: str, config: FilterConfig, detector: FaceDetector | None) 
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    image = decode(content)
-    if isinstance(image, Rejection):
-        raise InputError(f"{path}: not a photo that can be used: {image.reason}")
+    picture = decode_picture(content)
+    image = picture if isinstance(picture, Rejection) else pixels(picture)
+    if isinstance(picture, Rejection) or isinstance(image, Rejection):
+        reason = picture.reason if isinstance(picture, Rejection) else image.reason
+        raise InputError(f"{path}: not a photo that can be used: {reason}")
     sha256 = hashlib.sha256(content).hexdigest()
     identity = identity_key("a trial")
     photo = Photo(photo_key(identity, path, sha256), identity, Path(path).name, sha256, len(content))
     face, faces, what = _face(image, config, detector)
-    scanned = Scanned(photo, measure(image), (face,), faces)
-    return cut(image, scanned, Verified(0, 1.0, ("trial",)), config), what
+    scanned = Scanned(photo, measure(picture), (face,), faces)
+    return cut(picture, scanned, Verified(0, 1.0, ("trial",)), config), what
 
 
 def _face(image: Image, config: FilterConfig, detector: FaceDetector | None) -> tuple[Face, int, str]:

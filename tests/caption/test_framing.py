@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from caption.framing import face_frame, pose, shot
@@ -64,6 +64,8 @@ def test_the_angles_are_those_of_the_head(yaw, tilt):
 
 @given(st.floats(-80, 80), st.floats(-40, 40))
 def test_a_mirrored_head_swaps_left_and_right(yaw, tilt):
+    borders = [abs(abs(yaw) - border) for border in (15, 35, 60)] + [abs(abs(tilt) - border) for border in (10, 25)]
+    assume(min(borders) > 1e-6)  # on a border the last bit decides, and it is not mirrored
     points = landmarks(yaw, tilt)
     mirrored = tuple((256 - points[i][0], points[i][1]) for i in (1, 0, 2, 4, 3))
     swapped = [w.replace("left", "@").replace("right", "left").replace("@", "right") for w in words_of(points)]
