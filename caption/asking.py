@@ -21,7 +21,7 @@ class AskingCaptioner:
         self._chat, self._rules, self._batch_size = chat, rules, batch_size
 
     def captions(self, sitters: Iterable[Sitter]) -> Iterator[Answer]:
-        """Raises InputError when the back-end says that there is no use in asking on."""
+        """Raises Paused when the back-end says that there is no use in asking on."""
         coming = iter(sitters)
         waiting: deque[tuple[str, Dialogue]] = deque()
         while True:

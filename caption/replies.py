@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caption.chat import Chat, Conversation, End, NoReply, Reply
-from crawl.errors import InputError
+from crawl.errors import InputError, Paused
 from crawl.output import Output
 from crawl.photo import bucket_of
 from crawl.tables import arrow_schema
@@ -135,7 +135,7 @@ class KnownFirst:
         self._open, self._speaker, self._replies, self._clock = open_chat, speaker, replies, clock
 
     def ask(self, conversations: list[Conversation]) -> list[Reply | NoReply]:
-        """Raises InputError when there is no use in asking on; everything that came by then is kept."""
+        """Raises Paused when there is no use in asking on; everything that came by then is kept."""
         keys = [reply_key(conversation, self._speaker) for conversation in conversations]
         known = {key: reply for key in keys if (reply := self._replies.get(key)) is not None}
         new = {key: c for key, c in zip(keys, conversations, strict=True) if key not in known}
@@ -152,7 +152,7 @@ class KnownFirst:
         self._replies.add([self._row(key, conversations[key], reply, seconds) for key, reply in replies.items()])
         for outcome in told.values():
             if isinstance(outcome, NoReply) and outcome.stops:
-                raise InputError(outcome.detail)
+                raise Paused(outcome.detail)
         return told
 
     def _row(self, key: str, conversation: Conversation, reply: Reply, seconds: float) -> KnownReply:

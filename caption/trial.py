@@ -89,9 +89,9 @@ def portrait_of(path: str, config: FilterConfig, detector: FaceDetector | None) 
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     picture = decode_picture(content)
     image = picture if isinstance(picture, Rejection) else pixels(picture)
-    if isinstance(picture, Rejection) or isinstance(image, Rejection):
-        reason = picture.reason if isinstance(picture, Rejection) else image.reason
-        raise InputError(f"{path}: not a photo that can be used: {reason}")
+    if isinstance(image, Rejection):
+        raise InputError(f"{path}: not a photo that can be used: {image.reason}")
+    assert not isinstance(picture, Rejection)
     sha256 = hashlib.sha256(content).hexdigest()
     identity = identity_key("a trial")
     photo = Photo(photo_key(identity, path, sha256), identity, Path(path).name, sha256, len(content))

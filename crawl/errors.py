@@ -2,6 +2,7 @@
 
 ValueError
   └─ InputError        a wrong config, folder, file, field or address: one line that names it
+       └─ Paused       the work cannot go on now: a budget is spent, a server is away
 OSError                the system's own: disk full, permission denied
 """
 
@@ -14,6 +15,10 @@ from collections.abc import Callable
 
 class InputError(ValueError):
     """Something given to the program is wrong. The message is one line naming the file, field or URL."""
+
+
+class Paused(InputError):
+    """The work cannot go on now, and what others are in the middle of is worth finishing: it has its price."""
 
 
 def one_line(error: BaseException) -> str:

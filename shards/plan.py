@@ -21,7 +21,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from crawl.errors import InputError, one_line
+from crawl.errors import InputError, Paused, one_line
 from crawl.stage import Tick
 from shards.config import EngineConfig
 
@@ -96,7 +96,8 @@ def run_on_ray(
 ) -> None:
     """Do these items on at most `workers` actors, each of which calls `start` once, in its own process.
 
-    Raises InputError as the worker met it, also for its OSErrors; WorkerError for anything unexpected.
+    Raises InputError as the worker met it, also for its OSErrors; WorkerError for anything unexpected. After a Paused
+    no item is begun, but those in work are ended before it is raised.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -111,13 +112,14 @@ def run_on_ray(
     finished = _mapped(rows, (start, progress), actors, engine, each).iter_rows()
     with _polling(progress, tick):
         try:
-            for row in finished:
-                _raise(row)
+            pauses = [row["message"] for row in finished if _is_pause(row)]
         except RayError as error:
             raise WorkerError(
                 f"a worker died more than engine.worker_deaths={engine.worker_deaths} times over one task: "
                 f"run the same command again to go on ({type(error).__name__}: {one_line(error)[:300]})"
             ) from None
+    if pauses:
+        raise Paused(pauses[0])
 
 
 def _mapped(rows: Any, arguments: tuple[Any, ...], actors: int, engine: EngineConfig, gpus: float) -> Any:
@@ -140,10 +142,17 @@ def _mapped(rows: Any, arguments: tuple[Any, ...], actors: int, engine: EngineCo
 
 
 class _Progress:
-    """What the workers have done since the driver last asked."""
+    """What the workers have done since the driver last asked, and whether they are to begin anything more."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+        self._paused = False
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def paused(self) -> bool:
+        return self._paused
 
     def add(self, stage: str, photos: int) -> None:
         self._counts[stage] = self._counts.get(stage, 0) + photos
@@ -170,8 +179,13 @@ class _Worker:
 
     def _run(self, item: Item) -> tuple[str, str]:
         """Errors come back as rows: an exception through Ray Data would lose its one line."""
+        if ray.get(self._progress.paused.remote()):
+            return "left", ""
         try:
             self._work()(item, self._tick)
+        except Paused as error:
+            ray.get(self._progress.pause.remote())
+            return "pause", one_line(error)
         except (InputError, OSError) as error:
             return "input", one_line(error)
         except Exception:
@@ -182,11 +196,13 @@ class _Worker:
         self._progress.add.remote(stage, photos)
 
 
-def _raise(row: dict[str, Any]) -> None:
+def _is_pause(row: dict[str, Any]) -> bool:
+    """Raises what is to be raised at once."""
     if row["kind"] == "input":
         raise InputError(row["message"])
     if row["kind"] == "fault":
         raise WorkerError(row["message"])
+    return bool(row["kind"] == "pause")
 
 
 @contextmanager

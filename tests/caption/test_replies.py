@@ -9,7 +9,7 @@ import pytest
 
 from caption.chat import Conversation, NoReply, Reply
 from caption.replies import FOLDER, KnownFirst, Replies, Speaker, reply_key, speeds
-from crawl.errors import InputError
+from crawl.errors import InputError, Paused
 from crawl.output import Output
 from crawl.photo import bucket_of, identity_key
 
@@ -102,7 +102,7 @@ def test_each_batch_is_on_disk_when_it_is_handed_on(output):
 
 def test_what_came_before_a_stop_is_kept(output):
     chat = Counting(fails=[(b"photo 1", NoReply("budget", "all 1 requests are spent", stops=True))])
-    with pytest.raises(InputError, match=r"^all 1 requests are spent$"):
+    with pytest.raises(Paused, match=r"^all 1 requests are spent$"):
         known_first(output, chat).ask([talk(0), talk(1)])
     later = Counting()
     known_first(output, later).ask([talk(0), talk(1)])

@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import ray
 
-from crawl.errors import InputError
+from crawl.errors import InputError, Paused
 from crawl.output import Output
 from crawl.photo import Photo
 from crawl.stage import BucketWork
@@ -36,6 +38,28 @@ class Step:
             self.fault(self.url)
         self.tables.write(self.name, bucket, Photo, [Entry("k", Photo("k", "i", "s", "h", 1))], fingerprint)
         tick(self.name, 5)
+
+
+class Pausing(Step):
+    """The first that comes is slow; the second pauses meanwhile."""
+
+    def run(self, bucket, fingerprint, tick):
+        if self.come("first"):
+            Path(self.url, "in-work").write_text(str(bucket))
+            time.sleep(2.0)
+        elif self.come("second"):
+            time.sleep(0.5)
+            raise Paused("the budget is spent")
+        else:
+            time.sleep(0.5)
+        super().run(bucket, fingerprint, tick)
+
+    def come(self, name):
+        try:
+            os.close(os.open(f"{self.url}/{name}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
 
 
 def full_disk(url):
@@ -68,14 +92,14 @@ def die_always(url):
 
 @pytest.fixture
 def run(local_ray, tmp_path):
-    def run_with(fault=None, gpus=no_gpus, **engine):
+    def run_with(fault=None, gpus=no_gpus, step=Step, **engine):
         counts = {}
 
         def tick(stage, photos):
             counts[stage] = counts.get(stage, 0) + photos
 
         url = str(tmp_path)
-        work = BucketWork([Step(url, fault)], Tables(Output(url)))
+        work = BucketWork([step(url, fault)], Tables(Output(url)))
         run_on_ray(lambda: work, range(6), EngineConfig(**engine), 2, tick, gpus)
         return counts, Tables(Output(url))
 
@@ -88,6 +112,15 @@ def test_every_bucket_is_done_and_counted(run, per_task):
     counts, tables = run(buckets_per_task=per_task)
     assert [tables.fingerprint("step", b) for b in range(6)] == [f"of {b}" for b in range(6)]
     assert counts == {"step": 30}
+
+
+@pytest.mark.slow
+def test_a_pause_lets_others_finish_and_begins_nothing_more(run, tmp_path):
+    with pytest.raises(Paused, match=r"^the budget is spent$"):
+        run(step=Pausing)
+    done = {b for b in range(6) if Tables(Output(str(tmp_path))).fingerprint("step", b)}
+    assert int((tmp_path / "in-work").read_text()) in done
+    assert len(done) < 6
 
 
 @pytest.mark.slow
