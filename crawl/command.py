@@ -21,9 +21,16 @@ from crawl.tables import Tables
 _LOG_WIDTH = 120
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml", help="the run file; docs/configuration.md lists every key")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="for example filter.min_side_px=256")
+def add_config_arguments(
+    parser: argparse.ArgumentParser,
+    optional: bool = False,
+    page: str = "docs/configuration.md",
+    example: str = "filter.min_side_px=256",
+) -> None:
+    """`page` lists every key of the run file; `example` is an override."""
+    number = "?" if optional else None
+    parser.add_argument("config", metavar="CONFIG.yaml", nargs=number, help=f"the run file; {page} lists every key")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help=f"for example {example}")
 
 
 def load_run(prog: str, description: str, model: type[Run], arguments: Sequence[str] | None = None) -> Run:

@@ -22,23 +22,24 @@ This page is made by `python -m shards.reference > docs/configuration.md`.
 
 def reference() -> str:
     """The page, as Markdown: one table a section."""
-    sections = [_HEAD, *_sections("", BuildRun)]
-    sources = (_section(f"a source: {name}", "", model) for name, model in SOURCES.items())
-    return "\n".join([*sections, *sources])
+    sources = (section(f"a source: {name}", "", model, tag="source") for name, model in SOURCES.items())
+    return "\n".join([_HEAD, *sections("", BuildRun), *sources])
 
 
-def _sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
-    yield _section(prefix.rstrip(".") or "top level", prefix, model)
+def sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
+    """A section for this model, and one for each that is a field of it."""
+    yield section(prefix.rstrip(".") or "top level", prefix, model)
     for name, field in model.model_fields.items():
         if _is_model(field.annotation):
-            yield from _sections(f"{prefix}{name}.", field.annotation)  # type: ignore[arg-type]
+            yield from sections(f"{prefix}{name}.", field.annotation)  # type: ignore[arg-type]
 
 
-def _section(title: str, prefix: str, model: type[BaseModel]) -> str:
+def section(title: str, prefix: str, model: type[BaseModel], tag: str = "") -> str:
+    """A table of the model's own keys, but for `tag`, which names the model itself."""
     rows = [
         f"| `{prefix}{name}` | {_type(field.annotation)} | {_default(field.default)} | {field.description or ''} |"
         for name, field in model.model_fields.items()
-        if not _is_model(field.annotation) and name != "source"
+        if not _is_model(field.annotation) and name != tag
     ]
     return "\n".join([f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|", *rows])
 
@@ -56,12 +57,15 @@ def _type(annotation: object) -> str:
     if origin is typing.Literal:
         return " / ".join(f"`{a}`" for a in arguments)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_type(a) for a in arguments if a is not type(None))
+        given = [a for a in arguments if a is not type(None)]
+        if len(given) > 1 and all(map(_is_model, given)):
+            return "a section, of one of several kinds"
+        return " or ".join(_type(a) for a in given)
     if origin is tuple:
         return "list"
     if origin is typing.Annotated:
         return _type(arguments[0])
-    return getattr(annotation, "__name__", str(annotation))
+    return "a section" if _is_model(annotation) else getattr(annotation, "__name__", str(annotation))
 
 
 def _yaml(value: object) -> str:

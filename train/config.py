@@ -93,6 +93,7 @@ class LoopConfig(Settings):
     gradient_checkpointing: bool = Field(False, description="Less memory, about half as much again to compute.")
     channels_last: bool = Field(False, description="Memory format of the UNet.")
     compile: bool = Field(False, description="Regional torch.compile of the transformer blocks.")
+    wandb_project: str | None = Field(None, description="Log to this Weights & Biases project too; needs `wandb`.")
 
 
 class SamplesConfig(Settings):
@@ -113,7 +114,7 @@ class TrainRun(Settings):
     output: str = Field(min_length=1, description="Folder of checkpoints, logs, grids and config.resolved.yaml.")
     data: DataConfig
     base: BaseConfig = BaseConfig()
-    adapter: AdapterSettings
+    adapter: AdapterSettings = Field(description="The method: `kind` names it, its own keys stand beside.")
     optim: OptimConfig = OptimConfig()
     loss: LossConfig = LossConfig()
     loop: LoopConfig

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.base_models import Base
+from train.config import LossConfig
 from train.data.batch import Batch
 from train.data.draws import Draws
 
@@ -71,6 +72,25 @@ class Step:
         return snr.clamp(max=self.snr_gamma) / (snr + 1 if velocity else snr)
 
 
+def draw_step(base: Base, batch: Batch, draws: Draws, loss: LossConfig) -> Step:
+    """The training draws of a batch on the base's device: each sample's depend on its own index only."""
+    shape, at = batch.latents.shape[1:], batch.latents.device
+    noise = draws.normal("noise", batch.step, batch.indices, shape)
+    if loss.noise_offset:
+        noise += loss.noise_offset * draws.normal("noise offset", batch.step, batch.indices, (shape[0], 1, 1))
+    below = int(base.schedule.config.num_train_timesteps)
+    timesteps = draws.integers("timestep", batch.step, batch.indices, below)
+    return step_at(base, batch, draws, noise.to(at), timesteps.to(at), loss.min_snr_gamma)
+
+
+def step_at(
+    base: Base, batch: Batch, draws: Draws, noise: Tensor, timesteps: Tensor, snr_gamma: float | None = None
+) -> Step:
+    """A step with this noise at these timesteps."""
+    noisy = base.add_noise(batch.latents, noise, timesteps)
+    return Step(base, batch, draws, noise, timesteps, noisy, snr_gamma)
+
+
 def denoise(base: Base, latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
     """One call of the UNet with an adapter's conditions; float32 out."""
     added = {"text_embeds": conditions.pooled, "time_ids": conditions.time_ids} if base.has_time_ids else None
@@ -79,7 +99,7 @@ def denoise(base: Base, latents: Tensor, timesteps: Tensor, conditions: Conditio
         timesteps,
         encoder_hidden_states=conditions.text.to(base.dtype),
         added_cond_kwargs=added,
-        cross_attention_kwargs={"streams": conditions.streams},
+        cross_attention_kwargs={"streams": conditions.streams} if conditions.streams else None,
     ).sample
     return output.float()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from torch import Tensor
+
 from train.data.batch import Batch
 
 
@@ -28,4 +30,8 @@ class BatchSource(Protocol):
 
     def swapped(self, batch: Batch) -> Batch:
         """The same targets and prompts, each with the references of another identity of the batch."""
+        ...
+
+    def photos(self, count: int) -> Tensor:
+        """Always the same training crops, uint8 [≤ count, 3, S, S], all identities in turn: a random VAE is fitted."""
         ...

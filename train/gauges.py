@@ -1,0 +1,121 @@
+"""Identity-signal gauges on held-out samples: does the adapter tell people apart, and does the UNet listen?
+
+*Collapse* is the mean cosine of identity embeddings of different people (→ 1: all faces are the same to it). A
+*swap gap* is the loss with another person's references, or another photo's prompt part, minus the loss with the
+right ones, on the same noise (0: ignored). Draws are fixed, so that two measurements differ by the weights only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shards.encoders.text import TextStates
+from train.adapters import adapter_class
+from train.adapters.adapter import Adapter
+from train.base_models import Base
+from train.data.batch import PARTS, Batch, Drop
+from train.data.draws import Draws
+from train.data.source import BatchSource
+from train.device import autocast
+from train.step import Step, step_at
+
+TIMESTEPS = 4
+"""Timesteps a sample, one from each equal part of the schedule."""
+_RESAMPLES = 1000
+
+
+class Gauges:
+    """Measured on always the same samples and draws."""
+
+    def __init__(
+        self, base: Base, adapter: Adapter, source: BatchSource, draws: Draws, samples: int, precision: str
+    ) -> None:
+        self._base, self._adapter, self._draws, self._precision = base, adapter, draws, precision
+        needs = adapter_class(adapter.kind).needs(adapter.settings)
+        held_out = source.held_out(samples)
+        self._right = _all_conditions(held_out).to(base.device)
+        self._others = {
+            "swap_gap": source.swapped(held_out) if needs.references else None,
+            **{f"swap_gap_{p}": with_other_part(held_out, p) for p in PARTS if p in {*needs.text, *needs.parts}},
+        }
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float | None]:
+        """`loss`, `collapse`, `swap_gap` with its 95 % interval `_low`, `_high`; the same for each prompt part in use.
+
+        None where it says nothing: no references, one person only, all captions alike.
+        """
+        training = self._adapter.training
+        self._adapter.eval()
+        with autocast(self._base.device, self._precision):
+            right = self._losses(self._right)
+            values: dict[str, float | None] = {"loss": float(right.mean()), "collapse": self._collapse()}
+            for name, other in self._others.items():
+                gaps = None if other is None else self._losses(_all_conditions(other).to(self._base.device)) - right
+                values |= interval(name, gaps, self._draws)
+        self._adapter.train(training)
+        return values
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Unweighted loss of each sample [B], mean over its timesteps; float32 on the CPU."""
+        conditions = self._adapter.conditions(batch)
+        return torch.stack([self._step(batch, part).diffusion(conditions).cpu() for part in range(TIMESTEPS)]).mean(0)
+
+    def _step(self, batch: Batch, part: int) -> Step:
+        """Noise and timesteps depend on the place in the batch and on `part`, never on what stands there."""
+        places = range(len(batch))
+        length = int(self._base.schedule.config.num_train_timesteps) // TIMESTEPS
+        timesteps = part * length + self._draws.integers("gauge timestep", part, places, length)
+        noise = self._draws.normal("gauge noise", part, places, batch.latents.shape[1:])
+        return step_at(self._base, batch, self._draws, noise.to(self._base.device), timesteps.to(self._base.device))
+
+    def _collapse(self) -> float | None:
+        return collapse(self._adapter.identity_embeddings(self._right), self._right.identities)
+
+
+def collapse(embeddings: Tensor, identities: Sequence[str]) -> float | None:
+    """Mean cosine of embeddings [B, D] over all pairs of different people; None for none, or for zero vectors."""
+    unit = functional.normalize(embeddings.float(), dim=-1).cpu()
+    names = np.array(identities)
+    different = torch.from_numpy(names[:, None] != names[None])
+    if not different.any() or not unit.any():
+        return None
+    return float((unit @ unit.T)[different].mean())
+
+
+def interval(name: str, values: Tensor | None, draws: Draws) -> dict[str, float | None]:
+    """Mean of `values` and its 95 % percentile interval, bootstrapped over samples."""
+    if values is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    sample = values.double().numpy()
+    rows = draws.generator("bootstrap").integers(len(sample), size=(_RESAMPLES, len(sample)))
+    low, high = np.quantile(sample[rows].mean(axis=1), (0.025, 0.975))
+    return {name: float(sample.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def with_other_part(batch: Batch, part: str) -> Batch | None:
+    """Each sample with this part of its prompt from the next sample where it reads differently; None if none does."""
+    texts: tuple[str, ...] = getattr(batch.prompts, part)
+    size = len(texts)
+    other = [next((j % size for j in range(i + 1, i + size) if texts[j % size] != texts[i]), i) for i in range(size)]
+    if other == list(range(size)):
+        return None
+    changes: dict[str, object] = {part: tuple(texts[j] for j in other)}
+    if part == "general":
+        changes["trigger_position"] = tuple(batch.prompts.trigger_position[j] for j in other)
+    if part in batch.prompts.states:
+        old = batch.prompts.states[part]
+        new = TextStates(old.hidden[other], None if old.pooled is None else old.pooled[other])
+        changes["states"] = {**batch.prompts.states, part: new}
+    return batch.replace(prompts=dataclasses.replace(batch.prompts, **changes))  # type: ignore[arg-type]
+
+
+def _all_conditions(batch: Batch) -> Batch:
+    """Nothing dropped, the loss over the whole picture."""
+    return batch.replace(drop=Drop.none(len(batch)), masked_loss=torch.zeros(len(batch), dtype=torch.bool))

@@ -1,0 +1,72 @@
+"""What can be known to be wrong before any model loads. Each is one line that names the field."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from crawl.errors import InputError
+from crawl.output import Output
+from shards.index import INDEX
+from train.adapters import adapter_class
+from train.config import TrainRun
+
+
+def check(run: TrainRun) -> None:
+    """Raises InputError for the first thing wrong."""
+    for problem in chain(_of_the_loop(run), _of_the_adapter(run), _of_files(run)):
+        raise InputError(problem)
+
+
+def check_dataset(run: TrainRun) -> None:
+    """Raises InputError when there is none."""
+    if not Output(run.data.dataset).exists(INDEX):
+        raise InputError(f"data.dataset: {run.data.dataset}: no dataset here ({INDEX} is missing)")
+
+
+def _of_the_loop(run: TrainRun) -> Iterator[str]:
+    loop, tiny = run.loop, run.base.family == "tiny"
+    if loop.micro_batch is not None and loop.micro_batch > loop.batch_size:
+        yield f"loop.micro_batch: {loop.micro_batch} is more than loop.batch_size ({loop.batch_size})"
+    if loop.fit_vae_steps and not tiny:
+        yield f"loop.fit_vae_steps: the VAE of {run.base.family} is not random: only tiny's is fitted"
+    if loop.fit_vae_steps and run.data.features == "cached":
+        yield "data.features: cached latents are not those of the VAE that loop.fit_vae_steps makes"
+    if run.loss.zero_terminal_snr and tiny and not loop.train_unet:
+        yield "loss.zero_terminal_snr: tiny predicts noise: it needs loop.train_unet to learn v"
+    if loop.wandb_project is not None and importlib.util.find_spec("wandb") is None:
+        yield "loop.wandb_project: `wandb` is not installed"
+
+
+def _of_the_adapter(run: TrainRun) -> Iterator[str]:
+    settings, kind = run.adapter, adapter_class(run.adapter.kind)
+    needs = kind.needs(settings)
+    if settings.kind == "none" and not run.loop.train_unet:
+        yield "loop.train_unet: adapter none has nothing to train; set it, or name an adapter"
+    most = getattr(settings, "max_references", None)
+    if most is not None and run.data.references[1] > most:
+        yield f"data.references: up to {run.data.references[1]}, but adapter.max_references is {most}"
+    if run.export not in (able := kind.formats(settings)):
+        yield f"export: {settings.kind} with these settings cannot be written as {run.export}, only {_or(able)}"
+    if needs.clip and run.base.family != "tiny" and run.base.clip is None:
+        yield f"base.clip: {settings.kind} looks at reference photos: name a CLIP vision tower"
+    if needs.face and run.base.face == "insightface" and run.base.accept_licence is None:
+        yield "base.accept_licence: face embeddings of insightface are non-commercial: name the licence accepted"
+
+
+def _of_files(run: TrainRun) -> Iterator[str]:
+    if "://" in run.output:
+        yield f"output: {run.output}: a training run writes to a folder, not to a URL"
+    if run.adapter.weights is not None and not Path(run.adapter.weights).is_file():
+        yield f"adapter.weights: {run.adapter.weights}: no such file"
+    if run.init_from is not None and not Path(run.init_from).is_dir():
+        yield f"init_from: {run.init_from}: no such folder"
+    weights = run.base.weights
+    if weights is not None and weights.startswith(("/", ".", "~")) and not Path(weights).is_dir():
+        yield f"base.weights: {weights}: no such folder"
+
+
+def _or(names: frozenset[str]) -> str:
+    return " or ".join(sorted(names))
