@@ -46,11 +46,11 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return self.unet.conv_in.weight.device  # diffusers' own property walks all modules
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        return self.unet.conv_in.weight.dtype
 
     def processor_names(self) -> list[str]:
         """Names of all attention processors; the place in this list is the index in every published format."""

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
@@ -25,10 +25,12 @@ from torch import Tensor
 
 from crawl.errors import InputError
 from crawl.settings import Settings
-from train.adapters.adapter import Adapter
-from train.base_models import Base
 from train.config import TrainRun
-from train.weights import Weights
+
+if TYPE_CHECKING:
+    from train.adapters.adapter import Adapter
+    from train.base_models import Base
+    from train.weights import Weights
 
 FOLDER = "checkpoints"
 META = "checkpoint.json"
@@ -79,7 +81,7 @@ def save(output: Path, meta: Meta, tensors: Mapping[str, Mapping[str, Tensor]]) 
         (aside / META).write_text(text)
         for path in (*sorted(aside.iterdir()), aside):
             _fsync(path)
-        shutil.rmtree(folder, ignore_errors=True)  # one of this step that was found damaged
+        _set_aside(folder)  # one of this step that was found damaged
         aside.rename(folder)
         _fsync(folder.parent)
     except OSError as error:
@@ -96,8 +98,7 @@ def folders(output: Path) -> list[Path]:
 def prune(output: Path, keep: int) -> None:
     """Remove all but the `keep` latest checkpoints, and what crashed writers left behind."""
     for folder in folders(output)[:-keep]:
-        aside = folder.with_name(f"{_ASIDE}old-{folder.name}")  # never half of one under a final name
-        folder.rename(aside)
+        _set_aside(folder)
     for aside in (output / FOLDER).glob(f"{_ASIDE}*"):
         shutil.rmtree(aside)
 
@@ -154,6 +155,12 @@ def load_run(path: str) -> tuple[TrainRun, Base, Adapter, dict[str, Any]]:
     base, adapter = build(found.meta.run, weights=found.weights(), source=str(found.folder))
     about = {"step": found.meta.step, "data": found.meta.data, "made_with": found.meta.made_with}
     return found.meta.run, base, adapter.eval(), about
+
+
+def _set_aside(folder: Path) -> None:
+    """Before it is removed: there is never half of one under a final name."""
+    if folder.exists():
+        folder.rename(folder.with_name(f"{_ASIDE}old-{folder.name}-{os.getpid()}"))
 
 
 def _sha256(path: Path) -> str:

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from shards.encoders.text import TextStates
-from train.adapters import adapter_class
 from train.adapters.adapter import Adapter
 from train.base_models import Base
 from train.data.batch import PARTS, Batch, Drop
@@ -37,7 +36,7 @@ class Gauges:
         self, base: Base, adapter: Adapter, source: BatchSource, draws: Draws, samples: int, precision: str
     ) -> None:
         self._base, self._adapter, self._draws, self._precision = base, adapter, draws, precision
-        needs = adapter_class(adapter.kind).needs(adapter.settings)
+        needs = type(adapter).needs(adapter.settings)
         held_out = source.held_out(samples)
         self._right = _all_conditions(held_out).to(base.device)
         self._others = {

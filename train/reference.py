@@ -12,8 +12,8 @@ from train.config import TrainRun
 
 _HEAD = """# Training configuration
 
-One YAML file a run; `key=value` overrides with dotted keys (`optim.lr=3e-5`). Unknown keys are errors. The resolved
-configuration, every default spelled out, is written into the run's folder as `config.resolved.yaml`. `adapter` holds the
+One YAML file a run; `key=value` overrides with dotted keys (`optim.lr=3e-5`). Unknown keys are errors. The
+resolved configuration, every default spelled out, is in the run's folder as `config.resolved.yaml`. `adapter` holds the
 keys of one method, which `adapter.kind` names. [training.md](training.md) says what a run does.
 This page is made by `python -m train.reference > docs/training-configuration.md`.
 """

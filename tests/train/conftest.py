@@ -1,12 +1,27 @@
-"""Fixtures of the trainer's tests: a UNet of SDXL's real size that takes no memory."""
+"""Small runs on the tiny base, over people that are patterns; a UNet of SDXL's real size that takes no memory."""
+
+import dataclasses
+from functools import partial
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch import nn
 
 from shards.encoders.config import BaseConfig
-from train.base_models import Base
+from train.adapters.adapter import Adapter, Conditions, Group, Needs, Stream
+from train.adapters.attention import install_streams
+from train.adapters.settings import NoAdapterSettings
+from train.base_models import Base, load_base
+from train.config import TrainRun
+from train.data.draws import Draws
+from train.data.synthetic import Synthetic
+from train.loop import Loop
+from train.optimise import Ema, Optimiser
+from train.processes import Processes
+from train.trained import trained
 
+PX = 32
 SDXL = {
     "sample_size": 128,
     "block_out_channels": (320, 640, 1280),
@@ -20,6 +35,121 @@ SDXL = {
     "projection_class_embeddings_input_dim": 2816,
     "use_linear_projection": True,
 }
+
+
+class Told(Adapter):
+    """The mean CLIP vector of the references, as two tokens of a stream: the least that carries an identity."""
+
+    kind = "told"
+
+    def __init__(self, settings, base):
+        super().__init__(settings, base)
+        generator = torch.Generator().manual_seed(settings.seed)
+        self.to_tokens = nn.Linear(base.clip.pooled_width, 2 * base.context_width)
+        for parameter in self.to_tokens.parameters():
+            parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+        self.layers = nn.ModuleList(install_streams(base, ["identity"]).values())
+
+    @classmethod
+    def needs(cls, settings):
+        return Needs(references=True, clip=True, text=("general",))
+
+    def groups(self):
+        return [
+            Group("tokens", tuple(self.to_tokens.parameters())),
+            Group("layers", tuple(p for layer in self.layers for p in layer.parameters())),
+        ]
+
+    def identity_embeddings(self, batch):
+        present = batch.references.present[..., None]
+        return (batch.references.clip.pooled * present).sum(1) / present.sum(1)
+
+    def conditions(self, batch):
+        states = batch.prompts.states
+        text = states["general"].where(~batch.drop.text, states[""])
+        tokens = self.to_tokens(self.identity_embeddings(batch)).unflatten(-1, (2, -1))
+        stream = Stream(tokens, present=~batch.drop.identity)
+        return Conditions(text.hidden, text.pooled, batch.time_ids, {"identity": stream})
+
+
+@pytest.fixture(scope="session")
+def run_in():
+    """A run file in short: the folder, and sections as keywords."""
+
+    def make(folder, **sections):
+        loop = {"steps": 4, "batch_size": 3, "train_unet": True, "log_every": 1, "gauges_every": 100, "save_every": 100}
+        return TrainRun.model_validate(
+            {
+                "output": str(folder),
+                "data": {"dataset": "synthetic", "size_px": PX} | sections.pop("data", {}),
+                "adapter": sections.pop("adapter", {"kind": "none"}),
+                "loop": loop | {"gauge_samples": 2} | sections.pop("loop", {}),
+                **sections,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_run(tmp_path, run_in):
+    """A run file in short, whose output is in the test's folder."""
+    return partial(run_in, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def synthetic():
+    """A maker of sources for `train.run.train`; keywords go to the source, or name a sub-class of it."""
+
+    def make(kind=Synthetic, **options):
+        def source(run, needs, base, draws):
+            data = run.data
+            return kind(base, needs, draws, data.size_px, references=data.references, drop=data.drop, **options)
+
+        return source
+
+    return make
+
+
+@pytest.fixture
+def told_loop():
+    """A loop that trains `Told` over patterns, without files."""
+
+    def make(run, kind=Synthetic, adapter=Told, **options):
+        base = load_base(BaseConfig(), clip=True)
+        method = adapter(NoAdapterSettings(), base)
+        what = trained(base, method, run.loop.train_unet)
+        draws = Draws(run.loop.seed)
+        source = kind(base, method.needs(None), draws, PX, drop=run.data.drop, **options)
+        ema = Ema(what, run.loop.ema) if run.loop.ema else None
+        return Loop(
+            run, base, method, what, Optimiser(what, run.optim, run.loop.steps), ema, source, draws, Processes()
+        )
+
+    return make
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Broken(Synthetic):
+    """The third sample of the third step has latents that are not finite."""
+
+    def batch(self, step, rows, batch_size):
+        batch = super().batch(step, rows, batch_size)
+        if step == 2 and 2 in rows:
+            batch.latents[rows.index(2), 0, 0, 0] = torch.nan
+        return batch
+
+
+@pytest.fixture
+def broken():
+    """A kind of source; see `Broken`."""
+    return Broken
+
+
+@pytest.fixture
+def told():
+    """A method; see `Told`."""
+    return Told
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""The gauges say what they claim, on methods whose answer is known."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from train.data.draws import Draws
+from train.gauges import Gauges, collapse, interval, with_other_part
+
+
+@pytest.fixture
+def gauges_of(tiny_run, told_loop):
+    def make(**options):
+        loop = told_loop(tiny_run(loop={"train_unet": False}), **options)
+        return Gauges(loop.base, loop.adapter, loop.source, loop.draws, 6, "fp32"), loop
+
+    return make
+
+
+def test_collapse_is_the_mean_cosine_of_different_people():
+    vectors = torch.tensor([[1.0, 0], [2, 0], [0, 3], [1, 1]])
+    names = ["a", "a", "b", "c"]
+    pairs = [0, 0.5**0.5, 0, 0.5**0.5, 0.5**0.5]  # a-b, a-c, a-b, a-c, b-c: the pair of a's does not count
+    assert collapse(vectors, names) == pytest.approx(sum(pairs) / 5, abs=1e-6)
+    assert collapse(torch.ones(4, 2), names) == pytest.approx(1, abs=1e-6)
+
+
+def test_collapse_says_nothing_of_one_person_or_of_no_embedding():
+    assert collapse(torch.ones(3, 2), ["a"] * 3) is None
+    assert collapse(torch.zeros(3, 2), ["a", "b", "c"]) is None
+
+
+def test_the_interval_is_of_the_mean_over_samples():
+    values = torch.tensor([0.0, 1.0] * 50)
+    got = interval("gap", values, Draws(0))
+    assert got["gap"] == 0.5
+    assert got["gap_low"] == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
+    assert got["gap_high"] == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
+    assert interval("gap", torch.full((9,), 0.25), Draws(0)) == {"gap": 0.25, "gap_low": 0.25, "gap_high": 0.25}
+    assert interval("gap", None, Draws(0)) == {"gap": None, "gap_low": None, "gap_high": None}
+
+
+def test_two_measurements_of_the_same_weights_are_the_same(gauges_of):
+    gauges, _ = gauges_of()
+    assert gauges.measure() == gauges.measure()
+
+
+def test_a_method_that_ignores_the_references_has_no_gap(gauges_of):
+    gauges, loop = gauges_of()
+    with torch.no_grad():
+        for layer in loop.adapter.layers:
+            layer.streams["identity"].to_v.weight.zero_()
+    assert gauges.measure()["swap_gap"] == 0
+
+
+def test_the_gap_is_positive_where_the_right_references_help(gauges_of, monkeypatch, told):
+    """An oracle: it predicts the noise the better, the nearer the references are to the target's person."""
+    gauges, loop = gauges_of()
+    truth = loop.source.held_out(6)
+    right = loop.adapter.identity_embeddings(truth)
+
+    def diffusion(step, conditions):
+        return (step.batch.references.clip.pooled[:, 0] - truth.references.clip.pooled[:, 0]).square().mean(1)
+
+    monkeypatch.setattr("train.step.Step.diffusion", diffusion)
+    values = gauges.measure()
+    assert right.shape == (6, loop.base.clip.pooled_width)
+    assert 0 < values["swap_gap_low"] < values["swap_gap"] < values["swap_gap_high"]
+    assert values["swap_gap_general"] == 0
+
+
+def test_training_on_patterns_opens_the_gap(tiny_run, told_loop):
+    run = tiny_run(
+        optim={"lr": 2e-3}, loop={"batch_size": 8, "steps": 30}, data={"drop": {"text": 0, "identity": 0, "both": 0}}
+    )
+    loop = told_loop(run, identities=2)
+    gauges = Gauges(loop.base, loop.adapter, loop.source, loop.draws, 8, "fp32")
+    before = gauges.measure()
+    for _ in loop.steps(0, 30, lambda: False):
+        pass
+    after = gauges.measure()
+    assert after["loss"] < before["loss"]
+    assert after["swap_gap_low"] > 0, after
+    assert after["swap_gap"] > 10 * abs(before["swap_gap"]), (before, after)
+
+
+def test_a_measurement_leaves_weights_gradients_and_mode_alone(gauges_of):
+    gauges, loop = gauges_of()
+    loop.adapter.train()
+    loop.trained.gradients.fill_(1)
+    before = [p.clone() for p in loop.trained.names.values()]
+    gauges.measure()
+    assert loop.adapter.training
+    assert bool((loop.trained.gradients == 1).all())
+    assert all(torch.equal(p, b) for p, b in zip(loop.trained.names.values(), before, strict=True))
+
+
+def test_only_the_one_part_is_another_samples(gauges_of):
+    _, loop = gauges_of()
+    batch = loop.source.held_out(4)
+    other = with_other_part(batch, "general")
+    assert all(a != b for a, b in zip(other.prompts.general, batch.prompts.general, strict=True))
+    assert sorted(set(other.prompts.general)) <= sorted(set(batch.prompts.general))
+    assert other.prompts.background == batch.prompts.background
+    hidden = loop.base.text.encode(other.prompts.general).hidden
+    assert torch.allclose(other.prompts.states["general"].hidden, hidden, atol=1e-5)
+    assert other.references is batch.references
+
+
+def test_a_part_that_reads_the_same_everywhere_has_no_other(gauges_of):
+    _, loop = gauges_of()
+    batch = loop.source.held_out(3)
+    same = dataclasses.replace(batch.prompts, body=("standing",) * 3)
+    assert with_other_part(batch.replace(prompts=same), "body") is None
