@@ -39,8 +39,9 @@ class Gauges:
         needs = type(adapter).needs(adapter.settings)
         held_out = source.held_out(samples)
         self._right = _all_conditions(held_out).to(base.device)
+        people = len(set(held_out.identities))
         self._others = {
-            "swap_gap": source.swapped(held_out) if needs.references else None,
+            "swap_gap": source.swapped(held_out) if needs.references and people > 1 else None,
             **{f"swap_gap_{p}": with_other_part(held_out, p) for p in PARTS if p in {*needs.text, *needs.parts}},
         }
 

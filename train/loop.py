@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from train.base_models import Base
 from train.config import TrainRun
 from train.data.batch import Batch
 from train.data.draws import Draws
+from train.data.loader import Loader
 from train.data.source import BatchSource
 from train.device import autocast
 from train.optimise import Ema, Optimiser
@@ -73,12 +74,13 @@ class Loop:
     draws: Draws
     among: Processes
 
-    def steps(self, done: int, last: int, stop: Callable[[], bool]) -> Iterator[Record]:
+    def steps(self, done: int, last: int, stop: Callable[[], bool]) -> Generator[Record, None, None]:
         """Steps `done` + 1 … `last`. Raises NonFiniteError."""
         self.adapter.train()
-        batches = self._batches(done, last)
-        for step in range(done, last):
-            yield self._step(step, batches, stop)
+        loop, wanted = self.run.loop, ((step, rows) for step in range(done, last) for rows in self.chunks())
+        with Loader(self.source, wanted, loop.batch_size, self.run.data.prefetch) as batches:
+            for step in range(done, last):
+                yield self._step(step, batches, stop)
 
     def chunks(self) -> list[range]:
         """This process' rows of every batch, a micro-batch at a time."""
@@ -95,11 +97,6 @@ class Loop:
         if total.requires_grad:
             total.backward()
         return {name: (part.detach(), weight) for name, (part, weight) in parts.items()}
-
-    def _batches(self, done: int, last: int) -> Iterator[Batch]:
-        wanted = ((step, rows) for step in range(done, last) for rows in self.chunks())
-        for step, rows in wanted:
-            yield self.source.batch(step, rows, self.run.loop.batch_size)
 
     def _step(self, step: int, batches: Iterator[Batch], stop: Callable[[], bool]) -> Record:
         began, wait_s = time.perf_counter(), 0.0

@@ -12,10 +12,12 @@ from crawl.output import Output
 from shards.index import INDEX
 from train.adapters import adapter_class
 from train.config import TrainRun
+from train.export.check import check_exportable
 
 
 def check(run: TrainRun) -> None:
     """Raises InputError for the first thing wrong."""
+    check_exportable(run)
     for problem in chain(_of_the_loop(run), _of_the_adapter(run), _of_files(run)):
         raise InputError(problem)
 
@@ -41,15 +43,13 @@ def _of_the_loop(run: TrainRun) -> Iterator[str]:
 
 
 def _of_the_adapter(run: TrainRun) -> Iterator[str]:
-    settings, kind = run.adapter, adapter_class(run.adapter.kind)
-    needs = kind.needs(settings)
+    settings = run.adapter
+    needs = adapter_class(settings.kind).needs(settings)
     if settings.kind == "none" and not run.loop.train_unet:
         yield "loop.train_unet: adapter none has nothing to train; set it, or name an adapter"
     most = getattr(settings, "max_references", None)
     if most is not None and run.data.references[1] > most:
         yield f"data.references: up to {run.data.references[1]}, but adapter.max_references is {most}"
-    if run.export not in (able := kind.formats(settings)):
-        yield f"export: {settings.kind} with these settings cannot be written as {run.export}, only {_or(able)}"
     if needs.clip and run.base.family != "tiny" and run.base.clip is None:
         yield f"base.clip: {settings.kind} looks at reference photos: name a CLIP vision tower"
     if needs.face and run.base.face == "insightface" and run.base.accept_licence is None:
@@ -66,7 +66,3 @@ def _of_files(run: TrainRun) -> Iterator[str]:
     weights = run.base.weights
     if weights is not None and weights.startswith(("/", ".", "~")) and not Path(weights).is_dir():
         yield f"base.weights: {weights}: no such folder"
-
-
-def _or(names: frozenset[str]) -> str:
-    return " or ".join(sorted(names))

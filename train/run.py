@@ -6,7 +6,7 @@ import importlib.metadata
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 from crawl.config import dump
@@ -15,6 +15,7 @@ from train.adapters.adapter import Needs
 from train.base_models import Base
 from train.checkpoint import Meta, folders, prune, save
 from train.config import TrainRun
+from train.data.dataset import TrainData
 from train.data.draws import Draws
 from train.data.source import BatchSource
 from train.device import memory_advice
@@ -64,8 +65,6 @@ def train(run: TrainRun, make_source: MakeSource | None = None) -> int:
 
 def from_shards(run: TrainRun, needs: Needs, base: Base, draws: Draws) -> BatchSource:
     """The dataset that the run file names."""
-    from train.data.dataset import TrainData
-
     return TrainData(run.data, needs, base, draws)
 
 
@@ -101,12 +100,12 @@ class _Session:
             self._progress.say(note)
         if done == 0:
             self._measure(0)
-        for record in self._loop.steps(done, run.loop.steps, stop):
-            done = record.step
-            self._after(record)
-            if record.stop:
-                self._progress.say(f"stopped by SIGTERM after step {done}: the same command goes on from there")
-                break
+        with closing(self._loop.steps(done, run.loop.steps, stop)) as records:
+            for record in records:
+                self._after(record)
+                if record.stop:
+                    self._progress.say(f"stopped by SIGTERM after step {record.step}: the same command goes on there")
+                    break
 
     def _opening(self, done: int) -> str:
         steps, among = self._run.loop.steps, self._loop.among

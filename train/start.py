@@ -12,6 +12,7 @@ from train.adapters.adapter import Adapter, Needs
 from train.base_models import Base
 from train.checkpoint import Checkpoint, find, latest
 from train.config import TrainRun
+from train.data.dataset import TrainData
 from train.data.draws import Draws
 from train.data.source import BatchSource
 from train.device import quicken
@@ -56,6 +57,8 @@ def start(run: TrainRun, among: Processes, make_source: MakeSource) -> Start:
     source = make_source(run, adapter_class(run.adapter.kind).needs(run.adapter), base, draws)
     if found is not None:
         refuse_other_data(found, source.digest, run)
+    if isinstance(source, TrainData):
+        notes += source.summary.lines()
     parts = parts_of(weights or {}) | (frozenset({"unet"}) if run.loop.train_unet else frozenset())
     if run.loop.fit_vae_steps and found is None:
         notes.append(_fit_vae(run, base, source, draws, parts, among))

@@ -20,7 +20,7 @@ def run(parsed: argparse.Namespace) -> int:
     """Exit code 0 only when the file was loaded back with the same output. Raises InputError."""
     from diffusers import __version__ as diffusers
 
-    from train.checkpoint import load_run  # type: ignore[import-not-found]
+    from train.checkpoint import load_run
     from train.export.write import LIMIT, default_name, write
 
     trained, _, adapter, about = load_run(parsed.source)
