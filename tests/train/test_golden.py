@@ -19,8 +19,8 @@ from train.start import start
 FOLDER = Path(__file__).parent / "golden"
 STEPS = 20
 TOLERANCE = 1e-6
-"""Relative. Other kernels of the same CPU (ATEN_CPU_CAPABILITY=default, =avx2 with oneDNN and MKL held to AVX2) differ by
-2.2e-7 at most from those of AVX-512 that made the file."""
+"""Relative. Other kernels of the same CPU (ATEN_CPU_CAPABILITY=default, =avx2 with oneDNN and MKL held to AVX2) differ
+by 2.2e-7 at most from those of AVX-512 that made the file."""
 FAMILIES = ("ip_adapter_base",)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,11 +25,13 @@ from train.data.draws import Draws
 _COLOURS = ("blue", "red", "green", "yellow")
 _CLOTHES = ("dress", "jacket", "suit")
 _FACE_PX = 64
+_PHOTOS = 16
+"""Of a person."""
 
 
 @dataclass(frozen=True, eq=False)
 class Synthetic:
-    """A `BatchSource`. `online`: the VAE and the text encoders run for every batch, as without cached features."""
+    """A `BatchSource`. `online`: VAE, text encoders and CLIP run for every batch, as without cached features."""
 
     base: Base
     needs: Needs
@@ -41,6 +44,7 @@ class Synthetic:
     online: bool = False
     _texts: dict[str, TextStates] = field(default_factory=dict)
     _clips: dict[tuple[int, int], ClipStates] = field(default_factory=dict)
+    _drawn: dict[tuple[str, int, int, int], Tensor] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -70,7 +74,7 @@ class Synthetic:
 
     def photos(self, count: int) -> Tensor:
         people = [i % self.identities for i in range(count)]
-        return self._pictures("photo", -1, list(range(count)), people, self.size_px)
+        return self._pictures("photo", list(range(count)), people, self.size_px)
 
     def _made(self, step: int, indices: list[int], people: list[int], drop: Drop, masked: Tensor) -> Batch:
         colours = self.draws.integers("colour", step, indices, len(_COLOURS)).tolist()
@@ -99,7 +103,7 @@ class Synthetic:
         side = self.size_px // self.base.vae.factor
         shape = (self.base.vae.channels, side, side)
         if self.online:
-            pictures = self._pictures("photo", step, indices, people, self.size_px).to(self.base.device)
+            pictures = self._pictures("photo", indices, people, self.size_px).to(self.base.device)
             stats = self.base.vae.stats(pictures)
             return self.base.vae.latents(stats, torch.zeros_like(stats[:, : shape[0]])).float()
         person = self.draws.normal("person", 0, people, shape)
@@ -152,20 +156,17 @@ class Synthetic:
 
     def _faces(self, slots: list[tuple[int, int]]) -> Tensor:
         people, numbers = [person for person, _ in slots], [slot for _, slot in slots]
-        return self._pictures("face", 0, numbers, people, _FACE_PX)
+        return self._pictures("face", numbers, people, _FACE_PX)
 
     @torch.no_grad()
     def _clip(self, slots: list[tuple[int, int]], shape: tuple[int, int]) -> ClipStates:
-        """Of the face crops; every crop is looked at once."""
+        """Of the face crops; every crop is looked at once, alone, unless `online`."""
         assert self.base.clip is not None
+        if self.online:
+            return _in_slots([self.base.clip(self._faces(slots).to(self.base.device))], shape)
         for slot in set(slots) - self._clips.keys():
             self._clips[slot] = self.base.clip(self._faces([slot]).to(self.base.device))
-        found = [self._clips[slot] for slot in slots]
-        last, penultimate, pooled = (
-            torch.cat([getattr(states, name) for states in found]).unflatten(0, shape)
-            for name in ("last", "penultimate", "pooled")
-        )
-        return ClipStates(last, penultimate, pooled)
+        return _in_slots([self._clips[slot] for slot in slots], shape)
 
     def _embeddings(self, slots: list[tuple[int, int]]) -> Tensor:
         assert self.base.face is not None
@@ -177,13 +178,25 @@ class Synthetic:
         numbers = torch.stack([self.draws.uniform(f"keypoint {i}", step, indices) for i in range(36)], dim=1)
         return numbers.float().reshape(len(indices), 1, 12, 3).expand(-1, self.references[1], -1, -1)
 
-    def _pictures(self, purpose: str, step: int, indices: list[int], people: list[int], side_px: int) -> Tensor:
-        """uint8 [B, 3, side, side]: smooth stripes that are the person's, with noise that is the photo's."""
-        pictures = []
+    def _pictures(self, purpose: str, indices: list[int], people: list[int], side_px: int) -> Tensor:
+        """uint8 [B, 3, side, side]; a person has so many photos, drawn once: making them is no part of a step."""
+        keys = [(purpose, person, i % _PHOTOS, side_px) for person, i in zip(people, indices, strict=True)]
+        for key in set(keys) - self._drawn.keys():
+            self._drawn[key] = torch.from_numpy(self._picture(*key))
+        return torch.stack([self._drawn[key] for key in keys])
+
+    def _picture(self, purpose: str, person: int, number: int, side_px: int) -> npt.NDArray[np.uint8]:
+        """[3, side, side]: smooth stripes that are the person's, with noise that is the photo's."""
         y, x = np.mgrid[0:side_px, 0:side_px] / side_px
-        for person, index in zip(people, indices, strict=True):
-            own = self.draws.generator("person's picture", person).uniform(-1, 1, (3, 4))
-            wave = np.sin(6 * (own[:, :1, None] * x + own[:, 1:2, None] * y) + 3 * own[:, 2:3, None]) + own[:, 3:, None]
-            noise = self.draws.generator(purpose, step, index).normal(0, 0.1, wave.shape)
-            pictures.append(np.clip(128 + 60 * (wave + noise), 0, 255).astype(np.uint8))
-        return torch.from_numpy(np.stack(pictures))
+        own = self.draws.generator("person's picture", person).uniform(-1, 1, (3, 4))
+        wave = np.sin(6 * (own[:, :1, None] * x + own[:, 1:2, None] * y) + 3 * own[:, 2:3, None]) + own[:, 3:, None]
+        noise = self.draws.generator(purpose, person, number).normal(0, 0.1, wave.shape)
+        return np.clip(128 + 60 * (wave + noise), 0, 255).astype(np.uint8)
+
+
+def _in_slots(found: list[ClipStates], shape: tuple[int, int]) -> ClipStates:
+    last, penultimate, pooled = (
+        torch.cat([getattr(states, name) for states in found]).unflatten(0, shape)
+        for name in ("last", "penultimate", "pooled")
+    )
+    return ClipStates(last, penultimate, pooled)
