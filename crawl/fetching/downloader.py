@@ -1,4 +1,4 @@
-"""Scrapy's downloader behind the gate, and what its many errors mean.
+"""Scrapy's downloader behind the gate, and what the many errors of the network mean.
 
 Every request of the child process passes here, whoever makes it: a spider through Scrapy's engine, or
 `PoliteDownloader.get`. Knows nothing of photos or results.
@@ -16,31 +16,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from OpenSSL import SSL
-from scrapy import Request, signals
+from scrapy import Request
 from scrapy.core.downloader import Downloader
-from scrapy.core.downloader.handlers.http11 import HTTP11DownloadHandler
 from scrapy.crawler import Crawler
-from scrapy.exceptions import (
-    CannotResolveHostError,
-    DownloadCancelledError,
-    DownloadConnectionRefusedError,
-    DownloadFailedError,
-    DownloadTimeoutError,
-    IgnoreRequest,
-    NotSupported,
-    ResponseDataLossError,
-    StopDownload,
-    UnsupportedURLSchemeError,
-)
-from scrapy.http import Headers, Response
+from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddleware
+from scrapy.exceptions import IgnoreRequest, NotSupported
+from scrapy.http import Response
 from service_identity import VerificationError
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed
+from twisted.web.error import SchemeNotSupported
 
-from crawl.fetching.gate import ANSWERED_AT, WATCH, Gate, Refused, Watch
+from crawl.fetching.gate import Gate, Refused
+from crawl.fetching.handler import ShortBody, TooLarge
 from crawl.photo import Rejection
 from crawl.policy.guard import GuardedResolver, NotPublicAddress, guarded_settings
 from crawl.policy.politeness import FetchSettings
@@ -73,8 +65,7 @@ class PoliteDownloader(Downloader):
             lambda seconds: deferLater(reactor, seconds),
             lambda: datetime.now(UTC),
         )
-        crawler.signals.connect(self._headers_received, signals.headers_received)
-        crawler.signals.connect(self._bytes_received, signals.bytes_received)
+        self._compression = HttpCompressionMiddleware(crawler=crawler)
 
     def fetch(self, request: Request, spider: Any = None) -> Deferred[Response | Request]:
         """For Scrapy's engine; fails with Refused."""
@@ -96,11 +87,17 @@ class PoliteDownloader(Downloader):
         """Ask once. Raises Refused when there is no answer."""
         await self._guarded()
         try:
-            answer = await super().fetch(request)
+            return self._decoded(request, await self.handlers.download_request_async(request))
         except Exception as error:
             raise Refused(self._refusal_of(error), request.url) from error
-        assert isinstance(answer, Response), "no middleware that answers with a request is installed"
-        return answer
+
+    def _decoded(self, request: Request, response: Response) -> Response:
+        """Without its Content-Encoding."""
+        if b"Content-Encoding" not in response.headers:
+            return response
+        decoded = self._compression.process_response(request, response)
+        assert isinstance(decoded, Response)
+        return decoded
 
     async def _guarded(self) -> None:
         """A spider may ask before the reactor runs, and Scrapy installs the resolver only just before that."""
@@ -113,43 +110,24 @@ class PoliteDownloader(Downloader):
             self._is_guarded = True
 
     def _refusal_of(self, error: Exception) -> Rejection:
-        if isinstance(error, DownloadTimeoutError | ConnectTimeoutError):
+        if isinstance(error, ConnectTimeoutError):
             return refusal("timeout", threshold=self._timeout_s)
         if _is_too_large(error):
             return refusal("too_large", threshold=self._max_bytes)
         return _refusal_of(error)
-
-    def _headers_received(self, headers: Headers, body_length: object, request: Request) -> None:
-        request.meta[ANSWERED_AT] = time.monotonic()
-        watch: Watch | None = request.meta.get(WATCH)
-        if watch is not None and watch.begins(headers, body_length if isinstance(body_length, int) else None):
-            raise StopDownload(fail=False)
-
-    def _bytes_received(self, data: bytes, request: Request) -> None:
-        watch: Watch | None = request.meta.get(WATCH)
-        if watch is not None and watch.goes_on(data):
-            raise StopDownload(fail=False)
-
-
-class OnceHandler(HTTP11DownloadHandler):
-    """Scrapy's own, except that a request is never sent again behind our back when a kept connection was closed."""
-
-    def __init__(self, crawler: Crawler) -> None:
-        super().__init__(crawler)
-        self._pool.retryAutomatically = False
 
 
 def scrapy_settings(settings: FetchSettings, hosts: Sequence[str]) -> dict[str, Any]:
     """All that Scrapy is told: the gate and the guard, no cookies, no proxies, no referer, no remote control."""
     logging.disable(logging.WARNING)
     guarded = guarded_settings(settings.own_hosts, settings.allowed_networks)
-    handler = "crawl.fetching.downloader.OnceHandler"
+    handler = "crawl.fetching.handler.Handler"
     return guarded | {
         FETCH_SETTINGS: dataclasses.asdict(settings),
         HOSTS: sorted(hosts),
         "DOWNLOADER": "crawl.fetching.downloader.PoliteDownloader",
         "DOWNLOAD_HANDLERS": guarded["DOWNLOAD_HANDLERS"] | {"http": handler, "https": handler},
-        "DOWNLOADER_MIDDLEWARES_BASE": {"scrapy.downloadermiddlewares.httpcompression.HttpCompressionMiddleware": 590},
+        "DOWNLOADER_MIDDLEWARES_BASE": {},
         "SPIDER_MIDDLEWARES_BASE": {
             "scrapy.spidermiddlewares.start.StartSpiderMiddleware": 25,
             "scrapy.spidermiddlewares.httperror.HttpErrorMiddleware": 50,
@@ -175,9 +153,7 @@ def scrapy_settings(settings: FetchSettings, hosts: Sequence[str]) -> dict[str, 
 
 def _is_too_large(error: Exception) -> bool:
     """On the wire, or while a Content-Encoding was being undone."""
-    return isinstance(error, DownloadCancelledError) or (
-        isinstance(error, IgnoreRequest) and isinstance(error.__cause__, ValueError)
-    )
+    return isinstance(error, TooLarge) or (isinstance(error, IgnoreRequest) and isinstance(error.__cause__, ValueError))
 
 
 def _refusal_of(error: Exception) -> Rejection:
@@ -185,16 +161,16 @@ def _refusal_of(error: Exception) -> Rejection:
         return error.rejection
     if isinstance(error, NotPublicAddress):
         return refusal("not_public", detail=error.address)
-    if isinstance(error, CannotResolveHostError):
+    if isinstance(error, DNSLookupError):
         return refusal("dns")
-    if isinstance(error, ResponseDataLossError):
+    if isinstance(error, ShortBody):
         return refusal("short_body")
-    if isinstance(error, NotSupported | UnsupportedURLSchemeError | ValueError):
+    if isinstance(error, NotSupported | SchemeNotSupported | ValueError):
         return refusal("bad_url")
     tls = _tls_error(error)
     if tls is not None:
         return refusal("tls", detail=tls)
-    if isinstance(error, DownloadConnectionRefusedError | DownloadFailedError | ConnectError | ConnectionClosed):
+    if isinstance(error, ResponseFailed | ConnectError | ConnectionClosed):
         return refusal("connection", detail=type(_innermost(error)).__name__)
     if isinstance(error, zlib.error | OSError | EOFError | struct.error):
         return refusal("encoding", detail=type(error).__name__)
@@ -203,9 +179,8 @@ def _refusal_of(error: Exception) -> Rejection:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """The error and what Twisted wrapped into it, outermost first."""
-    cause = error.__cause__
-    inner = [failure.value for failure in getattr(cause, "reasons", None) or () if isinstance(failure, Failure)]
-    return [error, *(e for e in (cause, *inner) if e is not None)]
+    reasons = getattr(error, "reasons", None) or ()
+    return [error, *(failure.value for failure in reasons if isinstance(failure, Failure))]
 
 
 def _innermost(error: BaseException) -> BaseException:
