@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as pil
@@ -26,6 +27,8 @@ _MAX_SCANS = 100
 _MAX_SEGMENTS = 65_536
 _MAX_JUNK = 65_536
 """Bytes between a JPEG's segments, which decoders skip one at a time."""
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""JPEG's markers before a frame's size: SOF0 to SOF15 without DHT, JPG and DAC."""
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _CHUNK, _CRC = struct.Struct(">I4s"), struct.Struct(">I")
 
@@ -49,6 +52,16 @@ def open_photo(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
     return image
 
 
+def header_pixels(content: bytes, max_pixels: int) -> int:
+    """height × width by the file's own structure. Raises Refusal, and what Pillow raises for other kinds than JPEG."""
+    if suffix_of(content) != "jpg":
+        image = open_photo(content, max_pixels)
+        return image.height * image.width
+    pixels = _whole_jpeg(content).pixels
+    _refuse_large(pixels, max_pixels)
+    return pixels
+
+
 def _refuse_large(pixels: int, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise Refusal("too_many_pixels", pixels, max_pixels)
@@ -59,19 +72,34 @@ class _Jpeg(JpegImageFile):
         """Not needed, and in Pillow a broken EXIF block can make this fail."""
 
 
+class _Scan(NamedTuple):
+    """The first scan of a JPEG."""
+
+    start: int
+    several: bool
+    """Whether others follow: it lacks a component, or the frame is progressive."""
+    pixels: int
+    """height × width, as the frame before it says."""
+
+
 def _read_jpeg(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    start, several = _first_scan(content)
-    if content.rfind(b"\xff\xd9", start) < 0:
-        raise Refusal("truncated")
-    scans = 1 + content.count(b"\xff\xda", start, content.find(b"\xff\xd9", start)) if several else 1
-    if scans > _MAX_SCANS:
-        raise Refusal("too_many_scans", scans, _MAX_SCANS)
+    _whole_jpeg(content)
     return _Jpeg(BytesIO(content))
 
 
-def _first_scan(content: bytes) -> tuple[int, bool]:
-    """Where the first scan begins, and whether others follow: it lacks a component, or the frame is progressive."""
-    position, junk, components = 2, _MAX_JUNK, b""
+def _whole_jpeg(content: bytes) -> _Scan:
+    scan = _first_scan(content)
+    if content.rfind(b"\xff\xd9", scan.start) < 0:
+        raise Refusal("truncated")
+    end = content.find(b"\xff\xd9", scan.start)
+    scans = 1 + content.count(b"\xff\xda", scan.start, end) if scan.several else 1
+    if scans > _MAX_SCANS:
+        raise Refusal("too_many_scans", scans, _MAX_SCANS)
+    return scan
+
+
+def _first_scan(content: bytes) -> _Scan:
+    position, junk, components, pixels = 2, _MAX_JUNK, b"", 0
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(content, position, position + junk)
         if found is None:
@@ -80,9 +108,12 @@ def _first_scan(content: bytes) -> tuple[int, bool]:
         junk -= found.start() - position
         position = found.end()
         if marker == 0xDA:
-            return position, content[position + 2 : position + 3] != components
+            return _Scan(position, content[position + 2 : position + 3] != components, pixels)
         if marker in (0xC0, 0xC1):
             components = content[position + 7 : position + 8]
+        if marker in _FRAMES:
+            height, width = content[position + 3 : position + 5], content[position + 5 : position + 7]
+            pixels = int.from_bytes(height, "big") * int.from_bytes(width, "big")
         if marker != 0x01 and not 0xD0 <= marker <= 0xD9:
             position += max(2, int.from_bytes(content[position : position + 2], "big"))
     raise Refusal("metadata_bomb")
@@ -170,7 +201,7 @@ def refuse_grey_fill(image: pil.Image, content: bytes) -> None:
     corner = np.asarray(image.crop((max(0, width - 8), max(0, height - 8), width, height)))
     if corner.min() < 127 or corner.max() > 128:
         return
-    end = content.find(b"\xff\xd9", _first_scan(content)[0])
+    end = content.find(b"\xff\xd9", _first_scan(content).start)
     again = _Jpeg(BytesIO(content[:end] + bytes(range(1, 129)) + content[end:]))
     again.load()
     if ImageChops.difference(image, again).getbbox() is not None:

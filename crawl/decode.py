@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image as pil
 from PIL import ImageCms, ImageFile
 
+from crawl import containers
 from crawl.containers import Refusal, open_photo, refuse_grey_fill
 from crawl.photo import Rejection
 
@@ -91,16 +92,14 @@ def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> pil.Image | 
         return Rejection("decode", _reason(error))
 
 
-def header_size(content: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
-    """(height, width) of the upright photo from its header; None where `decode` would refuse the file at sight."""
+def header_pixels(content: bytes, max_pixels: int = MAX_PIXELS) -> int:
+    """height × width from the header, in a hundredth of the time that decoding takes; 0 for what is no whole photo."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = open_photo(content, max_pixels)
+            return containers.header_pixels(content, max_pixels)
     except Exception:  # `decode` counts it, with the reason
-        return None
-    width, height = image.size
-    return (width, height) if _orientation(image.info.get("exif")) >= 5 else (height, width)
+        return 0
 
 
 def _reason(error: Exception) -> str:

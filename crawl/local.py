@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from crawl.config import FolderSettings
-from crawl.decode import header_size
+from crawl.decode import header_pixels
 from crawl.people.person import Person
 from crawl.photo import Photo, Rejection, bucket_of, identity_key, photo_key
 from crawl.source_config import CelebaSettings
@@ -82,7 +82,6 @@ class LocalPhotos:
             key = photo_key(identity, found.source, "")
             return Entry(key, Photo(key, identity, found.source, "", found.num_bytes, "bin"), content)
         sha256, suffix = store.put(content)
-        height, width = header_size(content) or (0, 0)
         return Entry(
             key := photo_key(identity, found.source, sha256),
             Photo(
@@ -92,7 +91,7 @@ class LocalPhotos:
                 sha256=sha256,
                 num_bytes=len(content),
                 suffix=suffix,
-                header_pixels=height * width,
+                header_pixels=header_pixels(content),
                 modified_ns=found.modified_ns,
                 licence=self._settings.licence,
             ),

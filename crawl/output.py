@@ -68,19 +68,17 @@ class Output:
         Raises OSError, with `filename` set, when the disk is full or not writable.
         """
         path = self.path(name)
-        folder = os.path.dirname(path) if self.is_local else None
+        folder = os.path.dirname(path) if self.is_local else tempfile.gettempdir()
         temporary = None
         try:
-            if folder is not None:
-                os.makedirs(folder, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
-            with os.fdopen(descriptor, "wb") as file:
+            descriptor, temporary = _temporary(folder)
+            with open(descriptor, "wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
-            if folder is not None:
-                os.chmod(temporary, 0o644)
+                os.fsync(descriptor)
+            if self.is_local:
                 os.replace(temporary, path)
+                temporary = None
                 _fsync_folder(folder)
             else:
                 self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
@@ -90,7 +88,7 @@ class Output:
                 raise  # of another file: a row of this table that could not be made
             raise OSError(error.errno, error.strerror or str(error), path) from error
         finally:
-            if temporary is not None and os.path.exists(temporary):
+            if temporary is not None:
                 os.unlink(temporary)
 
     def remove(self, name: str) -> None:
@@ -113,6 +111,19 @@ class Output:
             for folder in folders:
                 for stale in Path(self.path(folder)).glob(f"{_TEMPORARY}*"):
                     stale.unlink(missing_ok=True)
+
+
+def _temporary(folder: str) -> tuple[int, str]:
+    """A new file for all to read, open for writing, and its path; makes the folder only where there is none."""
+    path = f"{folder}/{_TEMPORARY}{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(path, flags, 0o644)
+    os.fchmod(descriptor, 0o644)  # whatever the umask
+    return descriptor, path
 
 
 def _fsync_folder(folder: str) -> None:

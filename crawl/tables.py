@@ -114,11 +114,11 @@ def arrow_schema(row_type: type) -> pa.Schema:
 
 def to_record(value: Any) -> Any:
     """A row as plain dicts and lists, for arrow or JSON."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: to_record(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple | list):
+    kind = type(value)
+    if kind is tuple or kind is list:
         return [to_record(v) for v in value]
-    return value
+    names = _names(kind)
+    return value if names is None else {name: to_record(getattr(value, name)) for name in names}
 
 
 def from_record(row_type: type[Row], record: dict[str, Any]) -> Row:
@@ -157,6 +157,12 @@ def _arrow_type(hint: Any) -> pa.DataType:
     if np.ndarray in (origin, hint):
         return pa.list_(pa.float32())
     raise TypeError(f"no arrow type for {hint}")
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    """Fields of a dataclass, None for any other type."""
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from scrapy import Request
 from scrapy.http import Headers, Response
 
-from crawl.decode import header_size
+from crawl.decode import header_pixels
 from crawl.fetching.gate import WATCH, Gate, Refused
 from crawl.fetching.target import Fetched, Target
 from crawl.photo import Rejection
@@ -112,8 +112,7 @@ class Fetcher:
 
     def _stored(self, row: Fetched, content: bytes) -> Fetched:
         sha256, suffix = self._store.put(content)
-        height, width = header_size(content) or (0, 0)
-        return replace(row, sha256=sha256, num_bytes=len(content), suffix=suffix, header_pixels=height * width)
+        return replace(row, sha256=sha256, num_bytes=len(content), suffix=suffix, header_pixels=header_pixels(content))
 
 
 class _Look:

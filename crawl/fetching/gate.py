@@ -135,6 +135,8 @@ class Gate:
         self._now = now
         self._deadline = clock() + settings.partition_timeout_s
         self._hosts: dict[str, _Host] = {}
+        self._admitted: dict[str, _Host] = {}
+        """Origin → host, of those that were found to be ours to ask."""
         self._robots: dict[str, _Once[Robots | Rejection]] = {}
         self._tdm: dict[str, _Once[Tdm]] = {}
 
@@ -167,6 +169,9 @@ class Gate:
         """The host that the URL leads to. Raises Refused for what may not be asked at all."""
         settings = self._settings
         try:
+            origin = origin_of(url)
+            if origin in self._admitted:
+                return self._admitted[origin]
             name = host_of(url)
         except BadUrl:
             raise Refused(refusal("bad_url"), url) from None
@@ -176,6 +181,8 @@ class Gate:
             raise Refused(refusal("moved", detail=url), url)
         if name not in self._hosts:
             self._hosts[name] = _Host(Pace(settings, Random(f"{settings.seed} {name}")))
+        if name in self._owned:
+            self._admitted[origin] = self._hosts[name]
         return self._hosts[name]
 
     async def _obey_robots(self, host: _Host, url: str) -> None:

@@ -29,6 +29,7 @@ from crawl.photo import Rejection
 from crawl.policy.politeness import FetchSettings
 from crawl.policy.refusals import refusal
 from crawl.store import Store
+from crawl.tables import to_record
 
 TELL_EVERY_S = 0.5
 """How often the parent hears of finished rows."""
@@ -89,7 +90,7 @@ class Photos:
             for line in todo:
                 record = json.loads(line)
                 row = await fetcher.fetch(_errand(record))
-                journal.append({"key": record["key"], "row": dataclasses.asdict(row)})
+                journal.append({"key": record["key"], "row": to_record(row)})
                 self._count()
         journal.close()
 

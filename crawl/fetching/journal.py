@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class Journal:
     """Open for appending. Waits until no other process has it open."""
@@ -24,7 +26,7 @@ class Journal:
 
     def append(self, record: dict[str, Any]) -> None:
         """Raises OSError when the disk is full."""
-        self._write(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n")
+        self._write(_encode(record).encode("utf-8", "replace") + b"\n")
 
     def close(self) -> None:
         os.close(self._descriptor)

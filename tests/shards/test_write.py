@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 import tracemalloc
 from dataclasses import replace
 
@@ -284,12 +283,13 @@ def test_a_file_system_that_refuses_more_is_an_error_with_the_name(tmp_path, mak
 
 
 def test_a_full_disk_is_an_error_with_the_name(tmp_path, make_bucket, write, monkeypatch):
-    def on_full_device(prefix, dir):
-        path = os.path.join(dir, f"{prefix}full")
+    def on_full_device(folder):
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, ".tmp-full")
         os.symlink("/dev/full", path)
         return os.open(path, os.O_WRONLY), path
 
-    monkeypatch.setattr(tempfile, "mkstemp", on_full_device)
+    monkeypatch.setattr("crawl.output._temporary", on_full_device)
     with pytest.raises(OSError, match="No space left") as caught:
         write(Output(str(tmp_path)), 0, make_bucket([6]))
     assert caught.value.errno == errno.ENOSPC
