@@ -5,12 +5,14 @@ A photo that could not be had is a row too, with the reason. Knows nothing of wh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from crawl.config import CrawlRun
 from crawl.found import NetworkPhotos
 from crawl.local import LocalPhotos
+from crawl.optout import opted_out_bytes, withdrawn
 from crawl.output import Output
 from crawl.people.person import Person
 from crawl.photo import Photo
@@ -18,7 +20,7 @@ from crawl.stage import Tick
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint
 
-VERSION = 2
+VERSION = 3
 PEOPLE = "people"
 
 
@@ -76,11 +78,15 @@ class CrawlStage:
         return [Entry(identity, people[identity]) for identity in sorted(people)]
 
     def _collect(self, bucket: int, tick: Tick) -> Iterator[Entry[Photo]]:
-        """Photos of one identity come together, whatever sources they are from."""
+        """Photos of one identity come together, whatever sources they are from; copies of what opted out are out."""
         before = {e.row.source: e for e in self._tables.read(self.name, bucket, Photo) if e.row is not None}
         entries: list[Entry[Photo]] = []
         for source in self._sources:
             for entry in source.entries(bucket, self._store, before):
                 entries.append(entry)
                 tick(self.name, 1)
-        return iter(sorted(entries, key=lambda e: (e.row.identity, e.row.source)))  # type: ignore[union-attr]
+        entries.sort(key=lambda e: (e.row.identity, e.row.source))  # type: ignore[union-attr]
+        for _, group in itertools.groupby(entries, key=lambda e: e.row.identity):  # type: ignore[union-attr]
+            photos = list(group)
+            opted_out = opted_out_bytes(photos)
+            yield from (withdrawn(entry, opted_out) for entry in photos)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from crawl.fetching.target import Fetched
+from crawl.optout import opted_out_bytes, withdrawn
 from crawl.output import Output
 from crawl.people.person import Person
 from crawl.photo import Photo, bucket_of, identity_key, photo_key
+from crawl.spill import Spill
 from crawl.store import Store
-from crawl.tables import Entry, Tables, fingerprint, to_record
+from crawl.tables import Entry, Tables, fingerprint, from_record, to_record
 
 FOUND = "found"
 FOUND_PEOPLE = "found-people"
@@ -43,18 +45,39 @@ class NetworkPhotos:
 
 
 def sort_into_buckets(output: Output, buckets: int, rows: Iterable[Fetched], people: Iterable[Person]) -> None:
-    """Write each bucket's tables. One identity's photo comes once for each address it was fetched from."""
-    found: list[dict[str, Entry[Photo]]] = [{} for _ in range(buckets)]
-    for row in rows:
+    """Write each bucket's tables: a photo for each target, in memory a bucket at a time.
+
+    Two sources may list one address for one identity, with another page or licence: each is a photo of its own,
+    and the second a duplicate. Of opted-out photos whose bytes are known all copies are out, whomever they show.
+    """
+    opted_out: dict[str, str] = {}
+    with Spill() as spill:
+        for row in rows:
+            opted_out |= opted_out_bytes([_entry(row)])
+            spill.put(bucket_of(identity_key(row.target.name), buckets), to_record(row))
+        tables, known = Tables(output), sorted(people, key=lambda p: p.identity)
+        for bucket in range(buckets):
+            entries = _distinct(from_record(Fetched, record) for record in spill.take(bucket))
+            _write(tables, FOUND, bucket, Photo, [withdrawn(entry, opted_out) for entry in entries])
+            here = (p for p in known if bucket_of(p.identity, buckets) == bucket)
+            _write(tables, FOUND_PEOPLE, bucket, Person, [Entry(p.identity, p) for p in here])
+
+
+def _distinct(rows: Iterable[Fetched]) -> Iterator[Entry[Photo]]:
+    """In order of address and identity; of several photos with one key all but the first get another."""
+    taken: set[str] = set()
+    for row in sorted(rows, key=_order):
         entry = _entry(row)
-        found[bucket_of(entry.row.identity, buckets)][entry.row.source + entry.row.identity] = entry  # type: ignore[union-attr]
-    known: list[list[Entry[Person]]] = [[] for _ in range(buckets)]
-    for person in sorted(people, key=lambda p: p.identity):
-        known[bucket_of(person.identity, buckets)].append(Entry(person.identity, person))
-    tables = Tables(output)
-    for bucket in range(buckets):
-        _write(tables, FOUND, bucket, Photo, [found[bucket][key] for key in sorted(found[bucket])])
-        _write(tables, FOUND_PEOPLE, bucket, Person, known[bucket])
+        if entry.key in taken:
+            entry = _entry(row, " ".join(_order(row)))
+        taken.add(entry.key)
+        yield entry
+
+
+def _order(row: Fetched) -> tuple[str, ...]:
+    target = row.target
+    told = (target.page_url, target.licence, target.author, target.attribution)
+    return (target.image_url, identity_key(target.name), *(text or "" for text in told))
 
 
 def _write(tables: Tables, name: str, bucket: int, row_type: type, entries: list[Entry]) -> None:  # type: ignore[type-arg]
@@ -63,9 +86,10 @@ def _write(tables: Tables, name: str, bucket: int, row_type: type, entries: list
         tables.write(name, bucket, row_type, entries, stamp)
 
 
-def _entry(row: Fetched) -> Entry[Photo]:
+def _entry(row: Fetched, told: str | None = None) -> Entry[Photo]:
+    """`told`: what tells it from another photo of the same address."""
     target, identity = row.target, identity_key(row.target.name)
-    key = photo_key(identity, target.image_url, row.sha256)
+    key = photo_key(identity, told or target.image_url, row.sha256)
     photo = Photo(
         key=key,
         identity=identity,

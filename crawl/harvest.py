@@ -64,19 +64,20 @@ def harvest(
 def _fetch(config: CrawlConfig, output: Output, groups: Hosts, ask: AskHosts, now: datetime) -> dict[Target, Fetched]:
     """Ask every host that has something left to ask, then the hosts its photos moved to; the latter's rows."""
     onward: dict[Target, Fetched] = {}
-    for _ in range(MOST_ROUNDS):
+    for number in range(MOST_ROUNDS):
         waiting = [host for host, targets in groups.items() if _is_waiting(config, output, host, targets, now)]
         for host in waiting:
             content = json.dumps([to_record(target) for target in groups[host]], ensure_ascii=False)
             output.write(_wanted_file(host), content.encode("utf-8", "surrogatepass"))
         if waiting:
             ask(waiting)
-        rows = list(_rows(groups, output))
-        onward |= {row.target: row for row in rows}
-        moved = [target for target in moved_targets(rows) if target not in onward]
-        if not moved:
+        moved = moved_targets(_rows(groups, output))
+        if number or moved:
+            there = set(moved)
+            onward |= {row.target: row for row in _rows(groups, output) if number or row.target in there}
+        groups = by_host(target for target in moved if target not in onward)
+        if not groups:
             break
-        groups = by_host(moved)
     return onward
 
 

@@ -114,7 +114,7 @@ def arrow_schema(row_type: type) -> pa.Schema:
 
 def to_record(value: Any) -> Any:
     """A row as plain dicts and lists, for arrow or JSON."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind is tuple or kind is list:
         return [to_record(v) for v in value]
     names = _names(kind)

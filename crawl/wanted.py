@@ -1,12 +1,14 @@
 """What the network sources of a run file list: people, and the targets of each. Listed once, then remembered.
 
-A list is made again when its settings, or the people it was made for, change. Fetches no photo.
+A list is made again when its settings, or the people it was made for, change; who could not be listed, for a reason
+that may pass, is asked for again by the next run. Fetches no photo.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -35,6 +37,7 @@ from crawl.sources.urls import UrlsSource
 from crawl.tables import Entry, Tables, fingerprint
 
 ApiSettings = CommonsSettings | OpenverseSettings | SearchSettings
+ApiSource = CommonsSource | OpenverseSource | SearchSource
 VERSION = 1
 TARGETS = "targets"
 LISTED = "listed-people"
@@ -63,7 +66,7 @@ def wanted_people(config: CrawlConfig, output: Output, api: Api, today: date) ->
 def wanted_targets(
     config: CrawlConfig, output: Output, api: Api, people: Sequence[Person], environment: Mapping[str, str]
 ) -> Iterator[Listed]:
-    """All that the network sources list, source by source; each asked only when its table is not there yet."""
+    """All that the network sources list, source by source; each asked only for what its table lacks."""
     tables = Tables(output)
     for number, settings in enumerate(config.network_sources):
         asks = (
@@ -74,6 +77,9 @@ def wanted_targets(
             _walk_gallery(number, stamp, GallerySource(settings, fetch_settings(config)), output, people)
         elif tables.fingerprint(TARGETS, number) != stamp:
             tables.write(TARGETS, number, Listed, _listed(_find(settings, api, people, environment)), stamp)
+        elif not isinstance(settings, UrlsSettings) and (failed := _failed(tables, number)):
+            again = _source(settings, api, environment)
+            tables.write(TARGETS, number, Listed, _listed(_found_again(again, tables, number, people, failed)), stamp)
         yield from (e.row for e in tables.read(TARGETS, number, Listed) if e.row is not None)
 
 
@@ -102,6 +108,32 @@ def _find(
         yield from source.find(person)
 
 
+def _failed(tables: Tables, number: int) -> set[str]:
+    """Names of those for whom a source stopped answering, and may answer now."""
+    listed = (e.row.unlisted for e in tables.read(TARGETS, number, Listed) if e.row is not None)
+    return {unlisted.name for unlisted in listed if unlisted is not None and unlisted.retry}
+
+
+def _found_again(
+    source: ApiSource, tables: Tables, number: int, people: Sequence[Person], failed: Collection[str]
+) -> Iterator[Target | Unlisted]:
+    """What is listed, with the failed people asked for again; who fails once more keeps the longer list."""
+    before: dict[str, list[Target | Unlisted]] = defaultdict(list)
+    for entry in tables.read(TARGETS, number, Listed):
+        if entry.row is not None:
+            item = entry.row.target or entry.row.unlisted
+            assert item is not None, "a row is one of the two"
+            before[item.name].append(item)
+    for person in people:
+        known = before[person.name]
+        again = list(source.find(person)) if person.name in failed else known
+        yield from known if _is_cut_short(again) and len(known) > len(again) else again
+
+
+def _is_cut_short(found: Iterable[Target | Unlisted]) -> bool:
+    return any(isinstance(item, Unlisted) and item.retry for item in found)
+
+
 def _walk_gallery(number: int, stamp: str, source: GallerySource, output: Output, people: Sequence[Person]) -> None:
     """Walk, unless it has been done and nothing is left that may pass.
 
@@ -121,9 +153,7 @@ def _walk_gallery(number: int, stamp: str, source: GallerySource, output: Output
             os.unlink(journal)
 
 
-def _source(
-    settings: ApiSettings, api: Api, environment: Mapping[str, str]
-) -> CommonsSource | OpenverseSource | SearchSource:
+def _source(settings: ApiSettings, api: Api, environment: Mapping[str, str]) -> ApiSource:
     if isinstance(settings, CommonsSettings):
         return CommonsSource(settings, api)
     if isinstance(settings, OpenverseSettings):
@@ -138,7 +168,6 @@ def _listed(found: Iterable[Target | Unlisted]) -> Iterator[Entry[Listed]]:
 
 
 def _file_state(settings: UrlsSettings) -> list[object]:
-
     try:
         stat = os.stat(settings.path)
     except OSError as error:

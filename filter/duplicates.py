@@ -7,13 +7,18 @@ identity.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
+from crawl.licence import most_restrictive
 from crawl.photo import Photo, Rejection
 from filter.resolution import Measures
 
 STAGE = "duplicates"
+DUPLICATE = "duplicate"
 
 
 class Seen:
@@ -42,4 +47,24 @@ class Seen:
         return None
 
     def _rejection(self, bits: int, original: str) -> Rejection:
-        return Rejection(STAGE, "duplicate", float(bits), float(self._near_bits), original)
+        return Rejection(STAGE, DUPLICATE, float(bits), float(self._near_bits), original)
+
+
+def strictest_licences(photos: Sequence[tuple[str, str | None, str | None]]) -> dict[str, str | None]:
+    """(key, licence, key of the photo it is a duplicate of) → key of each original → licence of it and its copies.
+
+    That is the most restrictive one (`crawl.licence`); of equals the original's own, then the first by its letters.
+    """
+    licences = {key: licence for key, licence, _ in photos}
+    original_of = {key: original for key, _, original in photos if original is not None}
+    copies: dict[str, list[str]] = defaultdict(list)
+    for key in original_of:
+        original = key
+        while original in original_of:
+            original = original_of[original]
+        copies[original].append(licences[key] or "")
+    return {
+        key: most_restrictive([licence, *sorted(copies[key])]) or None
+        for key, licence in licences.items()
+        if key not in original_of
+    }

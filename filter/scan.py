@@ -2,7 +2,7 @@
 
 One identity at a time, its largest photo first, so that of duplicates the largest is kept and no model
 runs on the others. A photo that kills its process costs one row: see `isolate`. Whose faces they are
-is decided later.
+is decided later. What is kept has the most restrictive licence of all its copies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from crawl.stage import Tick
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint
 from filter.config import FilterConfig, FilterRun
-from filter.duplicates import Seen
+from filter.duplicates import DUPLICATE, Seen, strictest_licences
 from filter.faces import Face, FaceDetector, FaceEmbedder, Image
 from filter.isolate import Journal, OneAtATime
 from filter.models import DETECTORS, load_detector, load_embedder, model_names
@@ -139,13 +139,17 @@ class ScanStage:
     ) -> Iterator[Entry[Scanned]]:
         for _, group in itertools.groupby(photos, key=lambda p: p.identity):
             seen = Seen(self._config.near_duplicate_bits)
-            entries: list[Entry[Scanned]] = []
+            outcomes: list[tuple[Photo, Outcome]] = []
             for photo in sorted(group, key=lambda p: (-p.header_pixels, p.key)):
-                outcome = seen.same_file(photo) or look(photo, seen)
-                rejected = isinstance(outcome, Rejection)
-                entries.append(Entry(photo.key, None if rejected else outcome, outcome if rejected else None))  # type: ignore[arg-type]
+                outcomes.append((photo, seen.same_file(photo) or look(photo, seen)))
                 tick(self.name, 1)
-            yield from sorted(entries, key=lambda e: e.key)
+            licences = strictest_licences([(p.key, p.licence, _original(outcome)) for p, outcome in outcomes])
+            for photo, outcome in sorted(outcomes, key=lambda pair: pair[0].key):
+                if isinstance(outcome, Rejection):
+                    yield Entry(photo.key, None, outcome)
+                else:
+                    licensed = dataclasses.replace(photo, licence=licences[photo.key])
+                    yield Entry(photo.key, dataclasses.replace(outcome, photo=licensed))
 
     def _here(self, journal: Journal, photo: Photo, seen: Seen) -> Outcome:
         if self._examiner is None:
@@ -160,6 +164,11 @@ class ScanStage:
             return Rejection("scan", "crash")
         measures, outcome = result
         return (measures and seen.same_picture(photo.key, measures)) or outcome
+
+
+def _original(outcome: Outcome) -> str | None:
+    """Key of the photo that this one is a duplicate of."""
+    return outcome.detail if isinstance(outcome, Rejection) and outcome.reason == DUPLICATE else None
 
 
 def _start_examiner(config: FilterConfig) -> Examiner:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.tables import Tables, arrow_schema, to_record
+from filter.duplicates import strictest_licences
 
 FILE = "ledger.parquet"
 _FINGERPRINT = b"personae.fingerprint"
@@ -63,8 +64,10 @@ def bucket_ledger(tables: Tables, bucket: int) -> Iterator[LedgerRow]:
     """The bucket's rows, ordered by identity, then source."""
     later = [tables.rejections(stage, bucket) for stage in _AFTER_CRAWL]
     packed = tables.rejections("shards", bucket).keys()
-    rows = (_row(e.row, bucket, e.rejection, later, packed) for e in tables.read("crawl", bucket, Photo) if e.row)
-    yield from sorted(rows, key=lambda r: (r.identity, r.source, r.key))
+    rows = [_row(e.row, bucket, e.rejection, later, packed) for e in tables.read("crawl", bucket, Photo) if e.row]
+    licences = strictest_licences([(row.key, row.licence, row.duplicate_of) for row in rows])
+    for row in sorted(rows, key=lambda r: (r.identity, r.source, r.key)):
+        yield replace(row, licence=licences.get(row.key, row.licence))
 
 
 def write_ledger(output: Output, buckets: int, fingerprint: str) -> None:

@@ -55,7 +55,7 @@ def main() -> None:
     parent = Parent()
     job = json.loads(sys.stdin.buffer.readline())
     settings = FetchSettings.from_record(job["settings"])
-    process = CrawlerProcess(scrapy_settings(settings, job["hosts_owned"]))
+    process = CrawlerProcess(scrapy_settings(settings, job["hosts_owned"], job["begun_at"]))
     asked: DeferredQueue[dict[str, Any]] = DeferredQueue()
     if job["kind"] == "spider":
         crawler = process.create_crawler(_load(job["spider"]))

@@ -40,6 +40,7 @@ from crawl.policy.refusals import refusal
 
 FETCH_SETTINGS = "PERSONAE_FETCH"
 HOSTS = "PERSONAE_HOSTS"
+BEGUN_AT = "PERSONAE_BEGUN_AT"
 """Names of the child's Scrapy settings that the downloader reads."""
 
 
@@ -64,6 +65,7 @@ class PoliteDownloader(Downloader):
             time.monotonic,
             lambda seconds: deferLater(reactor, seconds),
             lambda: datetime.now(UTC),
+            crawler.settings[BEGUN_AT],
         )
         self._compression = HttpCompressionMiddleware(crawler=crawler)
 
@@ -117,14 +119,18 @@ class PoliteDownloader(Downloader):
         return _refusal_of(error)
 
 
-def scrapy_settings(settings: FetchSettings, hosts: Sequence[str]) -> dict[str, Any]:
-    """All that Scrapy is told: the gate and the guard, no cookies, no proxies, no referer, no remote control."""
+def scrapy_settings(settings: FetchSettings, hosts: Sequence[str], begun_at: float) -> dict[str, Any]:
+    """All that Scrapy is told: the gate and the guard, no cookies, no proxies, no referer, no remote control.
+
+    `begun_at`: by the machine's monotonic clock, since when no other process asks these hosts.
+    """
     logging.disable(logging.WARNING)
     guarded = guarded_settings(settings.own_hosts, settings.allowed_networks)
     handler = "crawl.fetching.handler.Handler"
     return guarded | {
         FETCH_SETTINGS: dataclasses.asdict(settings),
         HOSTS: sorted(hosts),
+        BEGUN_AT: begun_at,
         "DOWNLOADER": "crawl.fetching.downloader.PoliteDownloader",
         "DOWNLOAD_HANDLERS": guarded["DOWNLOAD_HANDLERS"] | {"http": handler, "https": handler},
         "DOWNLOADER_MIDDLEWARES_BASE": {},
@@ -179,8 +185,8 @@ def _refusal_of(error: Exception) -> Rejection:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """The error and what Twisted wrapped into it, outermost first."""
-    reasons = getattr(error, "reasons", None) or ()
-    return [error, *(failure.value for failure in reasons if isinstance(failure, Failure))]
+    reasons: list[Failure] = getattr(error, "reasons", None) or []
+    return [error, *(reason.value for reason in reasons if reason.value is not None)]
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -5,6 +5,7 @@ Knows nothing of hosts' pace, of journals, or of what the photo shows.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from scrapy import Request
 from scrapy.http import Headers, Response
 
 from crawl.decode import header_pixels
-from crawl.fetching.gate import WATCH, Gate, Refused
+from crawl.fetching.gate import Gate, Refused
 from crawl.fetching.target import Fetched, Target
+from crawl.fetching.watch import WATCH
 from crawl.photo import Rejection
 from crawl.policy.politeness import FetchSettings
 from crawl.policy.refusals import may_pass, refusal
@@ -87,7 +89,8 @@ class Fetcher:
             return _rejected(row, refusal("http_status", response.status))
         signals = await self._signals(response)
         if signals:
-            return _rejected(replace(row, signals=signals), refusal("opted_out", detail=signals[0]))
+            opted_out = replace(row, signals=signals, sha256=_sha256(response.body, known))
+            return _rejected(opted_out, refusal("opted_out", detail=signals[0]))
         if known is not None and unchanged:
             return replace(known, fetched_at=blank.fetched_at, user_agent=blank.user_agent)
         rejection = self._rejection(response)
@@ -140,6 +143,13 @@ def _blank(target: Target, agent: str, now: datetime) -> Fetched:
 
 def _rejected(row: Fetched, rejection: Rejection) -> Fetched:
     return replace(row, rejection=rejection, retry=may_pass(rejection))
+
+
+def _sha256(content: bytes, known: Fetched | None) -> str:
+    """Of bytes that are not kept: by this, copies of the photo elsewhere are known. "" when they never came."""
+    if known is not None:
+        return known.sha256
+    return "" if suffix_of(content) == "bin" else hashlib.sha256(content).hexdigest()
 
 
 def _signal_headers(headers: Headers) -> list[tuple[str, str]]:

@@ -6,20 +6,22 @@ The download itself, the clock and sleep are arguments. Knows nothing of photos,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import datetime
 from random import Random
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urljoin
 
 from scrapy import Request
 from scrapy.exceptions import IgnoreRequest
-from scrapy.http import Headers, Response
+from scrapy.http import Response
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
 from crawl.fetching.api import retry_after_s
 from crawl.fetching.hosts import host_of, origin_of
+from crawl.fetching.watch import ANSWERED_AT, WATCH, Enough
 from crawl.photo import Rejection
 from crawl.policy.canonical import BadUrl
 from crawl.policy.guard import may_request
@@ -30,11 +32,6 @@ from crawl.policy.robots import Robots
 from crawl.policy.tdm import MAX_BYTES as MAX_TDM_BYTES
 from crawl.policy.tdm import PATH as TDM_PATH
 from crawl.policy.tdm import Tdm
-
-WATCH = "personae_watch"
-"""In a request's meta: a Watch."""
-ANSWERED_AT = "personae_answered_at"
-"""In a request's meta: when its answer began, by the gate's clock; set by the downloader."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEPT_HEADERS = (b"User-Agent", b"Accept", b"Accept-Encoding", b"Accept-Language")
@@ -48,30 +45,6 @@ _PASSED_ON = ("not_public", "bad_url", "dns", "host_unavailable", "partition_tim
 Found = TypeVar("Found")
 Download = Callable[[Request], Awaitable[Response]]
 """Asks once. Raises Refused when there is no answer."""
-
-
-class Watch(Protocol):
-    """Looks at an answer while it comes in. True ends the download; what came so far is the answer's body."""
-
-    def begins(self, headers: Headers, num_bytes: int | None) -> bool: ...
-
-    def goes_on(self, content: bytes) -> bool: ...
-
-
-class Enough:
-    """A Watch: so many bytes will do."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._left = max_bytes
-
-    def begins(self, headers: Headers, num_bytes: int | None) -> bool:
-        self._left = self._max_bytes
-        return False
-
-    def goes_on(self, content: bytes) -> bool:
-        self._left -= len(content)
-        return self._left <= 0
 
 
 class Refused(IgnoreRequest):
@@ -125,14 +98,19 @@ class Gate:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
         now: Callable[[], datetime],
+        begun_at: float = -math.inf,
     ) -> None:
-        """`hosts`: as `host_of` spells them. `clock`: seconds, monotonic."""
+        """`hosts`: as `host_of` spells them. `clock`: seconds, monotonic.
+
+        `begun_at`, by that clock: since when nobody else asks these hosts.
+        """
         self._settings = settings
         self._owned = hosts
         self._download = download
         self._clock = clock
         self._sleep = sleep
         self._now = now
+        self._begun_at = begun_at
         self._deadline = clock() + settings.partition_timeout_s
         self._hosts: dict[str, _Host] = {}
         self._admitted: dict[str, _Host] = {}
@@ -180,7 +158,7 @@ class Gate:
         if not anywhere and name not in self._owned:
             raise Refused(refusal("moved", detail=url), url)
         if name not in self._hosts:
-            self._hosts[name] = _Host(Pace(settings, Random(f"{settings.seed} {name}")))
+            self._hosts[name] = _Host(Pace(settings, Random(f"{settings.seed} {name}"), self._begun_at))
         if name in self._owned:
             self._admitted[origin] = self._hosts[name]
         return self._hosts[name]

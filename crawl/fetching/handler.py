@@ -26,7 +26,8 @@ from twisted.web.http_headers import Headers as SentHeaders
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 from zope.interface import implementer
 
-from crawl.fetching.gate import ANSWERED_AT, WATCH, Refused, Watch
+from crawl.fetching.gate import Refused
+from crawl.fetching.watch import ANSWERED_AT, WATCH, Watch
 from crawl.policy.refusals import refusal
 
 
@@ -45,18 +46,17 @@ class Handler(HTTP11DownloadHandler):
         super().__init__(crawler)
         from twisted.internet import reactor
 
+        self._reactor: Any = reactor
         self._timeout_s = crawler.settings.getfloat("DOWNLOAD_TIMEOUT")
         self._max_bytes = crawler.settings.getint("DOWNLOAD_MAXSIZE")
         self._pool.retryAutomatically = False
         endpoints = _Endpoints(reactor, self._contextFactory, self._timeout_s)
-        self._agent = Agent.usingEndpointFactory(reactor, endpoints, self._pool)
+        self._agent = Agent.usingEndpointFactory(reactor, endpoints, self._pool)  # type: ignore[no-untyped-call]
 
     async def download_request(self, request: Request) -> Response:
         """The whole answer, or what its watch let through. Raises TooLarge, ShortBody, Refused, Twisted's errors."""
-        from twisted.internet import reactor
-
         answer = Deferred.fromCoroutine(self._answer(request))
-        limit = reactor.callLater(self._timeout_s, answer.cancel)  # type: ignore[attr-defined]
+        limit = self._reactor.callLater(self._timeout_s, answer.cancel)
         try:
             return await answer
         except Exception as error:
@@ -69,7 +69,7 @@ class Handler(HTTP11DownloadHandler):
 
     async def _answer(self, request: Request) -> Response:
         url = request.url.partition("#")[0]
-        sent = FileBodyProducer(BytesIO(request.body)) if request.body else None
+        sent: Any = FileBodyProducer(BytesIO(request.body)) if request.body else None  # type: ignore[no-untyped-call]
         answer: Any = await self._agent.request(
             request.method.encode(), url.encode("ascii"), SentHeaders(request.headers), sent
         )
@@ -117,15 +117,15 @@ class _Reader(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.body.called:
             return
-        if reason.check(ResponseDone, PotentialDataLoss):
+        if isinstance(reason.value, ResponseDone | PotentialDataLoss):
             self.body.callback(b"".join(self._parts))
         else:
-            self.body.errback(Failure(ShortBody()))
+            self.body.errback(ShortBody())
 
     def _refuse_size(self) -> None:
         _abort(self.transport)
         self._parts = []
-        self.body.errback(Failure(TooLarge()))
+        self.body.errback(TooLarge())
 
 
 @implementer(IAgentEndpointFactory)
@@ -141,10 +141,10 @@ class _Endpoints:
     def endpointForURI(self, uri: URI) -> Any:
         place = uri.scheme, uri.host, uri.port
         if place not in self._made:
-            endpoint = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=self._timeout_s)
-            plain = uri.scheme == b"http"
-            creator = None if plain else self._policy.creatorForNetloc(uri.host, uri.port)
-            self._made[place] = endpoint if plain else wrapClientTLS(creator, endpoint)
+            endpoint: Any = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=self._timeout_s)
+            if uri.scheme == b"https":
+                endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+            self._made[place] = endpoint
         return self._made[place]
 
 

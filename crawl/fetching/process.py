@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -49,7 +50,7 @@ class Child:
         if self._watchdog is not None:
             self._watchdog.daemon = True
             self._watchdog.start()
-        self.say(job)
+        self.say(job | {"begun_at": time.monotonic()})  # by the clock of the whole machine
 
     @property
     def pid(self) -> int:

@@ -36,7 +36,7 @@ class Fetched:
     fetched_at: str
     """UTC, ISO 8601, seconds."""
     sha256: str
-    """"" when there are no bytes."""
+    """"" when there are no bytes. An opted-out photo may have one: its bytes were seen, and not kept."""
     num_bytes: int
     suffix: str
     header_pixels: int

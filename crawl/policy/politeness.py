@@ -64,11 +64,12 @@ class FetchSettings:
 class Pace:
     """When one host may be asked next, and whether at all. Times are in seconds of one monotonic clock."""
 
-    def __init__(self, settings: FetchSettings, rng: Random) -> None:
+    def __init__(self, settings: FetchSettings, rng: Random, begun_at: float = -math.inf) -> None:
+        """`begun_at`: when whoever asks now took over; the one before may have asked until then."""
         self._settings = settings
         self._rng = rng
         self._interval_s = settings.interval_s
-        self._next_at = -math.inf
+        self._next_at = begun_at + settings.interval_s
         self._failures = 0
         self.closed: str | None = None
         """Why the host is left alone until the next run."""

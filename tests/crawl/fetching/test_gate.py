@@ -8,7 +8,8 @@ from scrapy.http import Response
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
-from crawl.fetching.gate import Enough, Gate, Refused
+from crawl.fetching.gate import Gate, Refused
+from crawl.fetching.watch import Enough
 from crawl.policy.politeness import FetchSettings
 from crawl.policy.refusals import refusal
 
