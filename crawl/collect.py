@@ -85,6 +85,7 @@ class CrawlStage:
             for entry in source.entries(bucket, self._store, before):
                 entries.append(entry)
                 tick(self.name, 1)
+        self._store.sync()
         entries.sort(key=lambda e: (e.row.identity, e.row.source))  # type: ignore[union-attr]
         for _, group in itertools.groupby(entries, key=lambda e: e.row.identity):  # type: ignore[union-attr]
             photos = list(group)

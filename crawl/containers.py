@@ -91,10 +91,10 @@ def _whole_jpeg(content: bytes) -> _Scan:
     scan = _first_scan(content)
     if content.rfind(b"\xff\xd9", scan.start) < 0:
         raise Refusal("truncated")
-    end = content.find(b"\xff\xd9", scan.start)
-    scans = 1 + content.count(b"\xff\xda", scan.start, end) if scan.several else 1
-    if scans > _MAX_SCANS:
-        raise Refusal("too_many_scans", scans, _MAX_SCANS)
+    if scan.several:
+        scans = 1 + content.count(b"\xff\xda", scan.start, content.find(b"\xff\xd9", scan.start))
+        if scans > _MAX_SCANS:
+            raise Refusal("too_many_scans", scans, _MAX_SCANS)
     return scan
 
 

@@ -57,14 +57,15 @@ class Output:
         stream: IO[bytes] = self._fs.open(self.path(name), "rb")
         return stream
 
-    def write(self, name: str, content: bytes) -> None:
-        with self.create(name) as file:
+    def write(self, name: str, content: bytes, sync_folder: bool = True) -> None:
+        with self.create(name, sync_folder) as file:
             file.write(content)
 
     @contextlib.contextmanager
-    def create(self, name: str) -> Iterator[IO[bytes]]:
+    def create(self, name: str, sync_folder: bool = True) -> Iterator[IO[bytes]]:
         """A new file, seen under `name` only once the block ends without an error.
 
+        Without `sync_folder` it may be gone after a power cut, whole, until `sync` is called for its folder.
         Raises OSError, with `filename` set, when the disk is full or not writable.
         """
         path = self.path(name)
@@ -79,7 +80,8 @@ class Output:
             if self.is_local:
                 os.replace(temporary, path)
                 temporary = None
-                _fsync_folder(folder)
+                if sync_folder:
+                    _fsync_folder(folder)
             else:
                 self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._fs.put_file(temporary, path)
@@ -90,6 +92,11 @@ class Output:
         finally:
             if temporary is not None:
                 os.unlink(temporary)
+
+    def sync(self, folder: str) -> None:
+        """What was written into the folder outlives a power cut."""
+        if self.is_local:
+            _fsync_folder(self.path(folder))
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""

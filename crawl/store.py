@@ -6,6 +6,7 @@ Working data, never published. Knows nothing of whose photo it is or where it ca
 from __future__ import annotations
 
 import hashlib
+import os
 
 from crawl.output import Output
 from crawl.photo import Photo
@@ -16,14 +17,21 @@ class Store:
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._folders: set[str] = set()
 
     def put(self, content: bytes) -> tuple[str, str]:
-        """Keep the bytes, once; returns (sha256, suffix)."""
+        """Keep the bytes, once; returns (sha256, suffix). Whole at once, and for good once `sync` was called."""
         sha256, suffix = hashlib.sha256(content).hexdigest(), suffix_of(content)
         name = _name(sha256, suffix)
         if not self._output.exists(name):
-            self._output.write(name, content)
+            self._output.write(name, content, sync_folder=False)
+            self._folders.add(os.path.dirname(name))
         return sha256, suffix
+
+    def sync(self) -> None:
+        """All that was put until now outlives a power cut."""
+        while self._folders:
+            self._output.sync(self._folders.pop())
 
     def has(self, photo: Photo) -> bool:
         return self._output.exists(_name(photo.sha256, photo.suffix))

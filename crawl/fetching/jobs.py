@@ -92,6 +92,7 @@ class Photos:
                 row = await fetcher.fetch(_errand(record))
                 journal.append({"key": record["key"], "row": to_record(row)})
                 self._count()
+        self._store.sync()
         journal.close()
 
     def _count(self) -> None:

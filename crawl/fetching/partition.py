@@ -60,7 +60,7 @@ class Partition:
         self.pending = 0
         with open(self.todo, "w", encoding="utf-8", errors="replace") as todo:
             for key, record, in_this_run in self._records():
-                if not in_this_run and not self._holds(record):
+                if self._is_gone(record) or (record["retry"] and not in_this_run):
                     continue
                 done.add(key)
                 addresses.add(address_key(record["target"]["image_url"]))
@@ -128,12 +128,11 @@ class Partition:
             for batch in parquet.iter_batches(batch_size=_BATCH):
                 yield from batch.to_pylist()
 
-    def _holds(self, record: Record) -> bool:
-        """Whether an earlier run's row needs no other. On a local disk a photo that is gone is fetched again."""
-        if record["retry"]:
+    def _is_gone(self, record: Record) -> bool:
+        """Whether the row's photo is not there any more, as after a power cut; known on a local disk only."""
+        if record["rejection"] is not None or not self._output.is_local:
             return False
-        name = f"photos/{record['sha256'][:2]}/{record['sha256']}.{record['suffix']}"
-        return record["rejection"] is not None or not self._output.is_local or self._output.exists(name)
+        return not self._output.exists(f"photos/{record['sha256'][:2]}/{record['sha256']}.{record['suffix']}")
 
     def _is_stale(self, record: Record) -> bool:
         before = self._refresh_before
