@@ -51,17 +51,26 @@ def tokenizer() -> CLIPTokenizer:
     """Byte pairs that spell each listed word in one token and every other one letter by letter."""
     characters = list(_LETTERS + _SIGNS)
     vocabulary = {token: number for number, token in enumerate([*characters, *(f"{c}</w>" for c in characters)])}
-    merges: dict[tuple[str, str], None] = {}
+    merges: dict[tuple[str, str], int] = {}
     for word in _WORDS.split():
-        parts = [*word[:-1], f"{word[-1]}</w>"]
-        built = parts[0]
-        for part in parts[1:]:
-            merges.setdefault((built, part))
+        built, *parts = _spelled(word, merges)
+        for part in parts:
+            merges[built, part] = len(merges)
             built += part
             vocabulary.setdefault(built, len(vocabulary))
     for special in ("<|startoftext|>", "<|endoftext|>"):  # the end token has the greatest id, as in CLIP's vocabulary
         vocabulary[special] = len(vocabulary)
     return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=MAX_TOKENS)
+
+
+def _spelled(word: str, merges: dict[tuple[str, str], int]) -> list[str]:
+    """A word's tokens by the byte pairs so far, the first pair first."""
+    parts = [*word[:-1], f"{word[-1]}</w>"]
+    while known := [pair for pair in zip(parts, parts[1:], strict=False) if pair in merges]:
+        pair = min(known, key=merges.__getitem__)
+        at = list(zip(parts, parts[1:], strict=False)).index(pair)
+        parts[at : at + 2] = ["".join(pair)]
+    return parts
 
 
 def text_models(seed: int, tokens: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
