@@ -134,6 +134,10 @@ class Adapter(nn.Module):
         for group in self.groups():
             yield from group.parameters
 
+    def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Another run's `state_dict` (`init_from`) in the shapes of this one's, where the method knows how."""
+        return dict(state)
+
     @torch.no_grad()
     def load_weights(self, path: str) -> None:
         """Initialise from published weights of this method. Raises InputError naming file and key."""
