@@ -77,14 +77,32 @@ class PhotoMakerSettings(AnyAdapter):
     kind: Literal["photomaker"] = "photomaker"
     version: Literal["v1", "v2"] = Field("v1", description="v2 adds a face embedding and two tokens a reference.")
     train_clip: bool = Field(False, description="Train the whole CLIP tower (A.1.1, 5.1.1).")
+    own_clip: bool = Field(
+        False, description="The CLIP tower is the adapter's own, kept with its weights, as the released ones need."
+    )
     train_projections: bool = Field(True, description="Train both visual projections.")
     train_fuse: bool = Field(True, description="Train the fuse module.")
     lora: LoraSettings | None = Field(LoraSettings(), description="null: no LoRA.")
     identity_path: Literal["text", "attention", "both"] = Field(
         "text", description="Identity fused into the class token (text), through its own cross-attention, or both."
     )
-    copy_lora: bool = Field(False, description="5.2.3: copy the released LoRA into the identity attention's K and V.")
-    max_references: int = Field(4, ge=1, le=16, description="Most references at a time.")
+    copy_lora: bool = Field(
+        False, description="5.2.3: the identity attention's K and V stay the base's; they get a copy of the LoRA."
+    )
+    max_references: int = Field(4, ge=1, le=16, description="Most references at a time; further ones are not used.")
+    face_norm: float = Field(
+        1.0,
+        gt=0,
+        description="v2: length of the face embeddings; the released weights know raw ones (≈ 20).",
+    )
+
+    @model_validator(mode="after")
+    def _paths_fit(self) -> PhotoMakerSettings:
+        if self.identity_path == "both" and self.version == "v2":
+            raise ValueError("identity_path: both needs version v1: its second head is a visual projection")
+        if self.copy_lora and (self.lora is None or self.identity_path == "text"):
+            raise ValueError("copy_lora: needs lora, and identity_path attention or both to copy it to")
+        return self
 
 
 class SplitPromptSettings(PhotoMakerSettings):
@@ -93,7 +111,9 @@ class SplitPromptSettings(PhotoMakerSettings):
     kind: Literal["split_prompt"] = "split_prompt"  # type: ignore[assignment]
     parts: tuple[Literal["background", "body"], ...] = Field(("background",), min_length=1, description="Extra parts.")
     order: Literal["parallel", "sequential"] = Field(
-        "parallel", description="`sequential`: background → body → identity with skips and zero-initialised outputs."
+        "parallel",
+        description="`sequential`: background → body → identity, with skips and zero-initialised outputs; "
+        "`identity_path` says whether the prompt carries the identity too.",
     )
     scales: dict[Literal["background", "body", "identity"], float] = Field(
         {}, description="λ of each extra attention; default 1."
@@ -103,6 +123,8 @@ class SplitPromptSettings(PhotoMakerSettings):
     def _each_part_once(self) -> SplitPromptSettings:
         if len(set(self.parts)) != len(self.parts):
             raise ValueError("parts: each part once")
+        if self.order == "sequential" and self.copy_lora:
+            raise ValueError("copy_lora: the sequential attentions have no base K and V to copy it beside")
         return self
 
 

@@ -62,8 +62,9 @@ def expand(text: TextEncoders, prompts: Sequence[str], positions: Sequence[int],
 def _expand(
     tokenizer: Any, prompts: Sequence[str], positions: Sequence[int], counts: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    heads = _tokens(tokenizer, [prompt[: max(at, 0)] for prompt, at in zip(prompts, positions, strict=True)])
-    tails = _tokens(tokenizer, [prompt[max(at, 0) :] for prompt, at in zip(prompts, positions, strict=True)])
+    places = [at if count else 0 for at, count in zip(positions, counts, strict=True)]
+    heads = _tokens(tokenizer, [prompt[:at] for prompt, at in zip(prompts, places, strict=True)])
+    tails = _tokens(tokenizer, [prompt[at:] for prompt, at in zip(prompts, places, strict=True)])
     ids = torch.full((len(heads), MAX_TOKENS), int(tokenizer.pad_token_id))
     mask = torch.zeros(len(heads), MAX_TOKENS, dtype=torch.bool)
     for row, (head, tail, count) in enumerate(zip(heads, tails, counts, strict=True)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crawl.errors import InputError
 from train.adapters import adapter_class
-from train.adapters.settings import IpAdapterSettings
+from train.adapters.settings import IpAdapterSettings, PhotoMakerSettings
 from train.config import TrainRun
 
 
@@ -14,8 +14,19 @@ def check_exportable(run: TrainRun, format: str | None = None) -> None:
     reason = adapter_class(run.adapter.kind).refusal(run.adapter, wanted)
     if reason is None and wanted == "comfyui":
         reason = _beside_comfyui(run)
+    if reason is None and wanted == "photomaker":
+        reason = _beside_photomaker(run)
     if reason is not None:
         raise InputError(f"export: {wanted}: {reason}")
+
+
+def _beside_photomaker(run: TrainRun) -> str | None:
+    if run.base.family == "sd15":
+        return "base.family: sd15: PhotoMaker's file is for two text encoders"
+    v2 = isinstance(run.adapter, PhotoMakerSettings) and run.adapter.version == "v2"
+    if v2 and run.base.family == "sdxl" and run.base.face != "insightface":
+        return f"base.face: {run.base.face}: PhotoMaker v2 embeds faces by insightface (512 numbers)"
+    return None
 
 
 def _beside_comfyui(run: TrainRun) -> str | None:

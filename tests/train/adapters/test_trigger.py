@@ -1,4 +1,4 @@
-"""Trigger expansion: for any caption the end token and every class token survive, where the published class loses them."""
+"""Trigger expansion: for any caption the end token and every class token survive; the published class loses them."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def encoders(tokenizer, other):
 
 
 def caption(before, after):
-    """A caption of `before` words, the class word, `after` words, each a token; and the offset behind the class word."""
+    """So many words, the class word, so many words, each a token; and the offset behind the class word."""
     head = " ".join(["red"] * before + ["man"])
     return head + " blue" * after, len(head)
 
