@@ -126,6 +126,12 @@ class TrainData:
         with self._lock:
             return torch.stack([self._photo(position).target() for position in self._groups.photos(count)])
 
+    def faces(self, batch: Batch) -> list[list[Tensor]]:
+        """Each sample's reference faces, uint8 [3, R, R]."""
+        index = self._dataset.index
+        with self._lock:
+            return [[self._photo(index.position(key)).face() for key in keys] for keys in batch.references.keys]
+
     def _made(self, step: int, indices: Sequence[int], chosen: Sequence[Chosen], drop: Drop, masked: Tensor) -> Batch:
         targets = [self._photo(choice.target) for choice in chosen]
         latents = self._latents(step, indices, targets)

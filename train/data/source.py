@@ -35,3 +35,7 @@ class BatchSource(Protocol):
     def photos(self, count: int) -> Tensor:
         """Always the same training crops, uint8 [≤ count, 3, S, S], all identities in turn: a random VAE is fitted."""
         ...
+
+    def faces(self, batch: Batch) -> list[list[Tensor]]:
+        """Each sample's reference faces, uint8 [3, R, R], for people to look at."""
+        ...
