@@ -5,6 +5,7 @@ The tokenizer is a real CLIP tokenizer over letters and a short list of English 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -66,9 +67,9 @@ def tokenizer() -> CLIPTokenizer:
 def _spelled(word: str, merges: dict[tuple[str, str], int]) -> list[str]:
     """A word's tokens by the byte pairs so far, the first pair first."""
     parts = [*word[:-1], f"{word[-1]}</w>"]
-    while known := [pair for pair in zip(parts, parts[1:], strict=False) if pair in merges]:
+    while known := [pair for pair in itertools.pairwise(parts) if pair in merges]:
         pair = min(known, key=merges.__getitem__)
-        at = list(zip(parts, parts[1:], strict=False)).index(pair)
+        at = list(itertools.pairwise(parts)).index(pair)
         parts[at : at + 2] = ["".join(pair)]
     return parts
 

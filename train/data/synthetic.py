@@ -76,6 +76,11 @@ class Synthetic:
         people = [i % self.identities for i in range(count)]
         return self._pictures("photo", list(range(count)), people, self.size_px)
 
+    def faces(self, batch: Batch) -> list[list[Tensor]]:
+        people = [int(name[1:]) for name in batch.identities]
+        pictures = self._pictures("face", list(batch.indices), people, self.size_px)
+        return [[picture] for picture in pictures]
+
     def _made(self, step: int, indices: list[int], people: list[int], drop: Drop, masked: Tensor) -> Batch:
         colours = self.draws.integers("colour", step, indices, len(_COLOURS)).tolist()
         side = self.size_px // self.base.vae.factor
