@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
     cache = commands.add_parser("encode", help="run a base's frozen encoders once; training reads what they said")
     cache.add_argument("source", metavar="CONFIG.yaml|DATASET", help="a training run file, or a dataset folder or URL")
-    cache.add_argument("overrides", metavar="key=value", nargs="*", help="encode.features=[latents,clip_pooled]")
+    cache.add_argument("overrides", metavar="key=value", nargs="*", help="encode.features=latents,clip_pooled")
     cache.set_defaults(command=_encode)
     return parser
 

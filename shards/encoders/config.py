@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from crawl.config import apply, read, validated
 from crawl.settings import Settings
@@ -58,6 +58,11 @@ class EncodeSettings(Settings):
     )
     dtype: DType = Field("float32", description="`float16` halves the bytes; equality with online is then rounded.")
     device: str | None = Field(None, description="Default: `cuda` where there is one, else `cpu`.")
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _a_list_may_be_written_with_commas(cls, features: object) -> object:
+        return features.split(",") if isinstance(features, str) else features
 
 
 class EncodeRun(Settings):

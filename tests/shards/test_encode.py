@@ -205,9 +205,9 @@ def test_the_command(tmp_path, write_dataset, capsys):
     output, _ = write_dataset(tmp_path / "dataset")
     config = tmp_path / "train.yaml"
     config.write_text(f"output: out\ndata: {{dataset: {output.url}, size_px: 32, holdout: 0.2}}\nloop: {{steps: 3}}\n")
-    assert main(["encode", str(config), "encode.features=[latents]"]) == 0
+    assert main(["encode", str(config), "encode.features=latents"]) == 0
     assert capsys.readouterr().out.endswith("features/latents: 16 samples, 0.1 MB, float32, by tiny vae, seed 0\n")
-    assert main(["encode", output.url, "data.size_px=32", "encode.features=[latents]"]) == 0
+    assert main(["encode", output.url, "data.size_px=32", "encode.features=latents"]) == 0
     assert capsys.readouterr().out.endswith("features/latents: there already, by tiny vae, seed 0\n")
     assert encode_run(output.url, []).encode.features == ("latents", "clip_pooled", "text_general")
 
@@ -215,11 +215,11 @@ def test_the_command(tmp_path, write_dataset, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["encode.features=[latent]"], r"encode.features.0: Input should be 'latents'"),
+        (["encode.features=latent"], r"encode.features.0: Input should be 'latents'"),
         (["encode.feature=[latents]"], r"encode.feature: unknown key \(did you mean features\?\)"),
-        (["data.size_px=34", "encode.features=[latents]"], "data.size_px: 34 is no multiple of 4"),
+        (["data.size_px=34", "encode.features=latents"], "data.size_px: 34 is no multiple of 4"),
         (["base.family=sdxl"], "base: Value error, weights: name the pipeline's folder or hub name"),
-        (["encode.device=abacus", "encode.features=[latents]"], "encode.device: abacus: Expected one of cpu"),
+        (["encode.device=abacus", "encode.features=latents"], "encode.device: abacus: Expected one of cpu"),
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path, write_dataset, arguments, message):

@@ -18,7 +18,6 @@ from torch import Tensor
 from crawl.errors import InputError
 from shards.encoders.config import FeatureName
 from shards.encoders.inputs import target_side_px
-from shards.features import feature_output, read_made_from
 from shards.read import Dataset
 from train.adapters.adapter import Needs
 from train.base_models import Base
@@ -26,6 +25,7 @@ from train.config import DataConfig
 from train.data.batch import PARTS, Batch, Drop, Prompts, References
 from train.data.draws import Draws
 from train.data.encoded import Encoded
+from train.data.features import Features
 from train.data.groups import Chosen, Groups
 from train.data.photos import Photo
 from train.data.references import gather, reordered
@@ -79,15 +79,16 @@ class TrainData:
             who = "with two photos or more" if needs.references else "at all"
             raise InputError(f"data.dataset: {config.dataset}: nobody {who}: nothing to train on")
         self._side_px = target_side_px(self._dataset, config.size_px, base.vae.factor)
-        self._encoded = Encoded(config.dataset, index, base, needs, self._side_px, config.features)
+        self._features = Features(config.dataset, index, base, needs, self._side_px, config.features)
+        self._encoded = Encoded(base, needs, self._features.cached)
 
     @property
     def summary(self) -> Summary:
-        groups, encoded = self._groups, self._encoded
+        groups, features = self._groups, self._features
         held_out = sum(len(group.held_out) for group in groups.groups)
         return Summary(
             self._config.dataset, len(groups.groups), len(groups), held_out, groups.alone, len(self._lost),
-            tuple(encoded.cached), dict(encoded.online),
+            tuple(features.cached), dict(features.online),
         )  # fmt: skip
 
     @cached_property
@@ -95,8 +96,8 @@ class TrainData:
         """Of photos, split and chances. Not of where encodings come from, except where that rounds."""
         config = self._config
         drawn = [config.references, config.holdout, config.drop.model_dump(), config.masked_loss, sorted(self._lost)]
-        half = [found for name in self._encoded.names if (found := self._half(name))]
-        text = json.dumps([_VERSION, self._dataset.index.digest, self._side_px, drawn, half])
+        data = [self._dataset.index.digest, self._side_px, self._features.rounded()]
+        text = json.dumps([_VERSION, data, drawn])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def batch(self, step: int, rows: range, batch_size: int) -> Batch:
@@ -151,6 +152,7 @@ class TrainData:
         )
 
     def _latents(self, step: int, indices: Sequence[int], targets: Sequence[Photo]) -> Tensor:
+        self._features.look_again()
         stats = self._encoded.latent_stats(targets)
         shape = (stats.shape[1] // 2, *stats.shape[2:])
         return self._base.vae.latents(stats, self._draws.normal("posterior", step, indices, shape).to(stats.device))
@@ -185,16 +187,10 @@ class TrainData:
         return Drop((coin < chances.text) | both, identity | both, background, body)
 
     def _photo(self, position: int) -> Photo:
-        return Photo(self._dataset, position, self._side_px)
+        key, shard = self._dataset.index.keys[position].decode(), self._dataset.shard_name(position)
+        return Photo(key, position, shard, self._side_px, lambda: self._dataset.sample(key))
 
     @cached_property
     def _face_side_px(self) -> int:
         """Of the first target's face crop; others are resized to it."""
         return int(self._photo(self._groups.photos(1)[0]).face().shape[-1])
-
-    def _half(self, name: str) -> list[str] | None:
-        """A feature that lies there in float16, used or not: a fitted VAE must not change what data this is."""
-        if self._config.features == "online":
-            return None
-        found = read_made_from(feature_output(self._config.dataset, name))
-        return [name, found.digest] if found is not None and found.dtype == "float16" else None

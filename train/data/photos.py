@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -12,23 +13,21 @@ from torch import Tensor
 from crawl.decode import Image
 from filter.faces import Point
 from shards.encoders.inputs import as_tensor, crop_image, face_image, landmarks_px, resized
-from shards.read import Dataset
 from shards.sample import Sample
 
 KEYPOINTS = 12
 
 
 class Photo:
-    """Lives as long as its batch. Reading raises ShardError naming the shard."""
+    """Lives as long as its batch. What cannot be read or decoded raises ShardError naming the shard."""
 
-    def __init__(self, dataset: Dataset, position: int, side_px: int) -> None:
-        self._dataset, self._side_px = dataset, side_px
-        self.position = position
-        self.key = dataset.index.keys[position].decode()
+    def __init__(self, key: str, position: int, shard: str, side_px: int, read: Callable[[], Sample]) -> None:
+        self.key, self.position = key, position
+        self._shard, self._side_px, self._read = shard, side_px, read
 
     @cached_property
     def sample(self) -> Sample:
-        return self._dataset.sample(self.key)
+        return self._read()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -85,7 +84,3 @@ class Photo:
         visible = torch.tensor(scores, dtype=torch.float32) if scores else torch.ones(KEYPOINTS)
         inside = ((places >= 0) & (places <= 1)).all(dim=1)
         return torch.cat([places, visible[:, None]], dim=1) * inside[:, None]
-
-    @property
-    def _shard(self) -> str:
-        return self._dataset.shard_name(self.position)
