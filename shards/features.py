@@ -53,7 +53,8 @@ class MadeFrom:
         if (self.feature, self.version) != (wanted.feature, wanted.version):
             return "made by another version of Personae"
         if self.digest != wanted.digest:
-            return f"made by another encoder ({self.encoder}) than {wanted.encoder}"
+            other = "other weights" if self.encoder == wanted.encoder else self.encoder
+            return f"made by {other} than {wanted.encoder}"
         if self.size_px != wanted.size_px:
             return f"made from crops of {self.size_px} px, not {wanted.size_px} px"
         files = {shard.file: shard.sha256 for shard in base.shards}

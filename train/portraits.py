@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from PIL import Image as PILImage
+
 from crawl.decode import Image, decode
 from crawl.errors import InputError
 from crawl.photo import PHOTO_KEY_LENGTH, Rejection
 from filter.config import FilterConfig
 from filter.crop import box_into_crop, face_square, into_crop, training_square, visible
-from filter.cut import encode
+from filter.cut import encode, resize
 from filter.faces import Face, FaceDetector
 from filter.models import load_detector, min_face_score
 from shards.sample import Sample
@@ -51,7 +53,7 @@ class Portraits:
         return max(faces, key=lambda face: face.side_px)
 
     def _sample(self, image: Image, face: Face, content: bytes) -> Sample:
-        config, (height, width) = self._config, image.shape[:2]
+        config, picture, (height, width) = self._config, PILImage.fromarray(image), image.shape[:2]
         square = training_square(height, width, face.box_xyxy_px, config.framing, config.min_face_share)
         closeup = face_square(height, width, face.box_xyxy_px)
         key = hashlib.sha256(content).hexdigest()[:PHOTO_KEY_LENGTH]
@@ -63,7 +65,7 @@ class Portraits:
             "landmarks_px": [list(point) for point in into_crop(face.landmarks_px, square, config.size_px)],
         }
         crop, face_crop = (
-            encode(image, cut, size_px, config.jpeg_quality)
+            encode(resize(picture, cut, size_px), config.jpeg_quality)
             for cut, size_px in ((square, config.size_px), (closeup, config.face_size_px))
         )
         return Sample(key, "", crop, face_crop, metadata)

@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_nothing_had_happened(encoded,
 def test_a_feature_is_refused_for_another_encoder_size_or_dataset_and_made_anew(tmp_path, write_dataset):
     output, _ = write_dataset(tmp_path / "dataset")
     made(output, "latents")
-    with pytest.raises(InputError, match="made by another encoder"):
+    with pytest.raises(InputError, match="latents: made by other weights than tiny vae, seed 0"):
         opened(output, "latents", load_vae(BaseConfig(seed=1)))
     with pytest.raises(InputError, match="made from crops of 32 px, not 48 px"):
         opened(output, "latents", size_px=48)

@@ -54,7 +54,7 @@ class Encoded:
             found = {name: getattr(states, name) for name in self._states}
         nothing = torch.zeros(len(photos), 0, 0)
         last, penultimate = (found.get(name, nothing) for name in ("last", "penultimate"))
-        return ClipStates(last, penultimate, found.get("pooled", nothing[..., 0]))
+        return ClipStates(last, penultimate, found.get("pooled", torch.zeros(len(photos), 0)))
 
     def faces(self, photos: Sequence[Photo]) -> Tensor:
         """[B, E], unit length."""
