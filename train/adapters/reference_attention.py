@@ -39,8 +39,10 @@ class ReferenceKv(nn.Module):
 
         Where one side is pooled to a single set and the other is not, that set stands beside every reference.
         """
-        key = stream.keys(self.to_k(stream.keys.tokens.float()))
-        value = stream.values(self.to_v(stream.values.tokens.float()))
+        key, value = (
+            pool(matrix(pool.tokens.to(matrix.weight.dtype)))
+            for pool, matrix in ((stream.keys, self.to_k), (stream.values, self.to_v))
+        )
         key, value = torch.broadcast_tensors(key, value)
         key, value = (split_heads(states.flatten(1, 2), heads).to(query.dtype) for states in (key, value))
         return stream.scale * attend(query, key, value, stream)

@@ -206,6 +206,22 @@ def test_gradients_reach_every_group_and_nothing_frozen(settings, groups):
     assert [n for n, p in base.unet.named_parameters() if p.grad is not None and id(p) not in map(id, trained)] == []
 
 
+def test_on_a_bfloat16_base_it_trains_in_float32():
+    base = load_base(BaseConfig(), clip=True, face=True)
+    for module in (base.unet, base.text, base.clip):
+        module.to(torch.bfloat16)
+    adapter = load_adapter(IpAdapterSettings(encoder="plus", values="attention", lora=LoraSettings(rank=2)), base)
+    batch = probe(base, IpAdapter.needs(adapter.settings))
+    call(base, batch, adapter.conditions(batch)).square().mean().backward()
+    assert {parameter.dtype for parameter in adapter.parameters()} == {torch.float32}
+    assert all(parameter.grad is not None for parameter in adapter.parameters())
+    shake(adapter)
+    exact = load_adapter(adapter.settings, load_base(BaseConfig(), clip=True))
+    exact.load_state_dict(adapter.state_dict())
+    rounded = call(base, batch, adapter.conditions(batch)) - call(exact.base, batch, exact.conditions(batch))
+    assert 0 < rounded.abs().max() < 0.2, f"max |difference| {rounded.abs().max():.2e}"
+
+
 def test_it_begins_by_its_seed_alone():
     def state(seed, global_seed):
         torch.manual_seed(global_seed)
