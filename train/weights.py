@@ -44,8 +44,12 @@ def give_base(base: Base, weights: Weights, source: str) -> None:
 
 
 def give_adapter(adapter: Adapter, weights: Weights, source: str, partly: bool = False) -> None:
-    """`partly`: the adapter may have more than is given, which stays as it began. Raises InputError."""
-    _load(adapter, _under("adapter.", weights), source, partly)
+    """`partly`, for another run's: what the adapter has more stays as it began, and shapes may be fitted.
+
+    Raises InputError.
+    """
+    state = _under("adapter.", weights)
+    _load(adapter, adapter.fitted(state) if partly else state, source, partly)
 
 
 def _under(prefix: str, weights: Weights) -> dict[str, Tensor]:

@@ -1,12 +1,11 @@
 """PhotoMaker's trigger on token ids: the class token, repeated once for each identity token, is where identity goes.
 
-The trigger itself ("img", right behind the class word) never reaches a text encoder. Knows no picture and no UNet.
+The trigger itself never reaches a text encoder: `train.prompt` takes it out of what people type. Knows no picture.
 Source: PhotoMaker, arXiv 2312.04461, section 3.2.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ from torch import Tensor
 from crawl.errors import InputError
 from shards.encoders.text import MAX_TOKENS, TextEncoders
 
-TRIGGER = "img"
 ROOM = MAX_TOKENS - 2
 """Tokens between begin and end."""
 
@@ -30,20 +28,6 @@ class Expanded:
     """Per encoder int64 [B, 77]."""
     mask: Tensor
     """bool [B, 77]: the class tokens, as many a prompt as were asked for; the same for all encoders."""
-
-
-def split_trigger(prompt: str, trigger: str = TRIGGER) -> tuple[str, int]:
-    """`a woman img in red` → (`a woman in red`, 7): the text, and the offset just behind the class word.
-
-    Raises InputError unless the trigger stands exactly once, behind a word.
-    """
-    found = list(re.finditer(rf"(?<!\w){re.escape(trigger)}(?!\w)", prompt))
-    if len(found) != 1:
-        raise InputError(f"prompt: {prompt!r}: the trigger {trigger!r} stands {len(found)} times in it, not once")
-    before, after = prompt[: found[0].start()].rstrip(), prompt[found[0].end() :]
-    if not before or not before[-1].isalnum():
-        raise InputError(f"prompt: {prompt!r}: no class word (man, woman …) right before the trigger {trigger!r}")
-    return before + after, len(before)
 
 
 def expand(text: TextEncoders, prompts: Sequence[str], positions: Sequence[int], counts: Sequence[int]) -> Expanded:

@@ -7,7 +7,8 @@ from transformers import CLIPTokenizer
 from crawl.errors import InputError
 from shards.encoders import tiny
 from shards.encoders.text import TextEncoders
-from train.adapters.trigger import ROOM, expand, fit, split_trigger
+from train.adapters.trigger import ROOM, expand, fit
+from train.prompt import parse_prompt
 
 
 @pytest.fixture(scope="module")
@@ -131,23 +132,14 @@ def test_tokenizers_that_disagree_are_refused(tokenizer):
         expand(encoders, ["red woman"], [9], [1])
 
 
-def test_the_trigger_leaves_the_prompt_and_says_where_the_class_word_ends():
-    assert split_trigger("a photo of a woman img in red") == ("a photo of a woman in red", 18)
-    assert split_trigger("man img") == ("man", 3)
-    assert split_trigger("a man IMG, imgur on the wall", trigger="IMG") == ("a man, imgur on the wall", 5)
+def test_of_a_typed_prompt_the_class_word_is_expanded_and_the_trigger_gone(encoders, tokenizer):
+    text, position = parse_prompt("a young man img in red")
+    plain = tokenizer("a young man in red", add_special_tokens=False).input_ids
+    row = expand(encoders, [text], [position], [2]).ids[0][0].tolist()
+    assert row[1:7] == [*plain[:3], plain[2], *plain[3:]]
 
 
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [
-        ("a woman in red", "stands 0 times"),
-        ("a woman img and a man img", "stands 2 times"),
-        ("img a woman", "no class word"),
-        ("a woman, img", "no class word"),
-        ("a womanimg", "stands 0 times"),
-    ],
-)
-def test_prompts_without_exactly_one_trigger_behind_a_word_are_refused(prompt, message):
-    with pytest.raises(InputError, match=message) as error:
-        split_trigger(prompt)
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("prompt", ["a woman img and a man img", "img a woman", "a woman, img"])
+def test_a_typed_prompt_has_one_trigger_behind_a_word(prompt):
+    with pytest.raises(InputError, match="img stands once, right behind the class word"):
+        parse_prompt(prompt)
