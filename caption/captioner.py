@@ -13,22 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from caption.captioned import Caption
 from caption.chat import Chat
 from caption.config import CaptionConfig
-from caption.dialogue import STAGE, Effort, Rules
+from caption.dialogue import Effort, Rules
 from caption.models import speaker
 from caption.prompt import load_prompt
 from caption.replies import KnownFirst, Replies
-from crawl.errors import InputError
 from crawl.output import Output
 from crawl.photo import Rejection
 from filter.portrait import Portrait
-
-Asked = TypeVar("Asked")
-Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +67,6 @@ class Backend:
     """What else in the settings a caption depends on."""
     open: Callable[[CaptionConfig, Output | None], Studio]
     """The dataset folder, if there is one, holds what a budget has left."""
-
-
-def each_or_all(ask: Callable[[list[Asked]], list[Told]], batch: list[Asked]) -> list[Told | Rejection]:
-    """Ask for a batch; one that fails is asked for again one by one, so that only what is at fault is lost."""
-    try:
-        return [*ask(batch)]
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        if len(batch) == 1:
-            return [Rejection(STAGE, "error", detail=f"{type(error).__name__}: {error}")]
-    return [told for one in batch for told in each_or_all(ask, [one])]
 
 
 def _open_measured(config: CaptionConfig, output: Output | None) -> Studio:

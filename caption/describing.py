@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from caption.batches import each_or_all
 from caption.captioned import Caption
-from caption.captioner import Answer, Sitter, each_or_all
+from caption.captioner import Answer, Sitter
 from caption.check import faults
 from caption.dialogue import STAGE, Effort, lengths
 from caption.tokens import estimated_tokens

@@ -2,8 +2,8 @@
 
 One row a reply, found by a hash of all that it depends on: the photo's bytes, every word said so far, the model, and
 how it was asked. Kept in `tables/replies/` in small files, one a batch, joined when their bucket is done; each is
-written whole before the next batch is asked for. They outlive `tables/caption`, another prompt, and another number of
-buckets. Knows no back-end.
+written as soon as the batch is answered. They outlive `tables/caption`, another prompt, and another number of buckets.
+Knows no back-end.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caption.batches import each_or_all
 from caption.chat import Chat, Conversation, End, NoReply, Reply
 from crawl.errors import InputError, Paused
 from crawl.output import Output
-from crawl.photo import bucket_of
+from crawl.photo import Rejection, bucket_of
 from crawl.tables import arrow_schema
 
+Told = Reply | NoReply | Rejection
 FOLDER = "tables/replies"
 _NAME = re.compile(r"(\d{5})-of-(\d{5})-[0-9a-f]{16}\.parquet")
 _FEW_FILES = 4
@@ -126,31 +129,48 @@ class NoReplies(Replies):
 
 
 class KnownFirst:
-    """A Chat that asks another only for what is not known, and keeps what comes, before anything else is done."""
+    """Asks a Chat only for what is not known, and keeps what comes before anything else is done with it."""
 
     def __init__(
         self, open_chat: Callable[[], Chat], speaker: Speaker, replies: Replies, clock: Callable[[], float]
     ) -> None:
         """`open_chat` is called when there is something to ask. `clock`: seconds, such as `time.monotonic`."""
         self._open, self._speaker, self._replies, self._clock = open_chat, speaker, replies, clock
+        self._asked: set[str] = set()
 
-    def ask(self, conversations: list[Conversation]) -> list[Reply | NoReply]:
-        """Raises Paused when there is no use in asking on; everything that came by then is kept."""
+    def begin(self, conversations: list[Conversation], model: Executor) -> Callable[[], list[Told]]:
+        """Have `model`, a thread, ask; the result waits for the replies, keeps them and gives one a conversation.
+
+        It raises Paused when there is no use in asking on; everything that came by then is kept.
+        """
         keys = [reply_key(conversation, self._speaker) for conversation in conversations]
-        known = {key: reply for key in keys if (reply := self._replies.get(key)) is not None}
-        new = {key: c for key, c in zip(keys, conversations, strict=True) if key not in known}
-        told: dict[str, Reply | NoReply] = {**known, **self._new(new)}
-        return [told[key] for key in keys]
+        said = dict(zip(keys, conversations, strict=True))
+        new = {key: c for key, c in said.items() if self._replies.get(key) is None and key not in self._asked}
+        self._asked |= new.keys()
+        asked = model.submit(self._ask, list(new.values())) if new else None
 
-    def _new(self, conversations: dict[str, Conversation]) -> dict[str, Reply | NoReply]:
-        if not conversations:
-            return {}
+        def replies() -> list[Told]:
+            told = {} if asked is None else self._keep(new, *asked.result())
+            told |= {key: reply for key in keys if (reply := self._replies.get(key)) is not None}
+            late = {key: c for key, c in said.items() if key not in told}  # asked in a batch before, without success
+            if late:
+                told |= zip(late, self.begin(list(late.values()), model)(), strict=True)
+            return [told[key] for key in keys]
+
+        return replies
+
+    def _ask(self, conversations: list[Conversation]) -> tuple[list[Told], float]:
+        """In the model's thread: (an outcome each, seconds)."""
         chat, start = self._open(), self._clock()
-        told = dict(zip(conversations, chat.ask(list(conversations.values())), strict=True))
+        return each_or_all(chat.ask, conversations), self._clock() - start
+
+    def _keep(self, asked: dict[str, Conversation], outcomes: list[Told], seconds: float) -> dict[str, Told]:
+        told = dict(zip(asked, outcomes, strict=True))
+        self._asked -= told.keys()
         replies = {key: reply for key, reply in told.items() if isinstance(reply, Reply)}
-        seconds = (self._clock() - start) / max(len(replies), 1)
-        self._replies.add([self._row(key, conversations[key], reply, seconds) for key, reply in replies.items()])
-        for outcome in told.values():
+        each = seconds / max(len(replies), 1)
+        self._replies.add([self._row(key, asked[key], reply, each) for key, reply in replies.items()])
+        for outcome in outcomes:
             if isinstance(outcome, NoReply) and outcome.stops:
                 raise Paused(outcome.detail)
         return told

@@ -49,7 +49,7 @@ class Outside:
 
 
 class EndpointChat:
-    """See `Chat`. Never raises for what a server does."""
+    """See `Chat`. Never raises for what a server does; once it has stopped, it asks nothing any more."""
 
     def __init__(self, config: CaptionConfig, outside: Outside, secret: str = "", budget: Budget | None = None) -> None:
         """`secret`: the key, so that it can be kept out of what servers echo."""
@@ -62,13 +62,8 @@ class EndpointChat:
         self._stop: NoReply | None = None
 
     def ask(self, conversations: list[Conversation]) -> list[Reply | NoReply]:
-        self._stop = None
         with ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="caption") as pool:
-            try:
-                told = list(pool.map(self._one, conversations))
-            except BaseException:
-                self._stop = NoReply("interrupted", stops=True)
-                raise
+            told = list(pool.map(self._one, conversations))
         if self._budget is not None:
             self._budget.give_back()
         return told

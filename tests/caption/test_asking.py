@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import threading
+import time
 
 import pytest
 
@@ -11,8 +13,9 @@ from caption.captioner import Sitter
 from caption.chat import NoReply, Reply
 from caption.dialogue import Rules
 from caption.prompt import load_prompt
+from caption.replies import KnownFirst, NoReplies, Speaker
 from caption.tokens import estimated_tokens
-from crawl.errors import InputError
+from crawl.errors import InputError, Paused
 from crawl.photo import Rejection
 
 
@@ -28,6 +31,10 @@ class Scripted:
         return [self.answer(*each) for each in asked]
 
 
+def asking(chat):
+    return KnownFirst(lambda: chat, Speaker("test", "{}"), NoReplies(), time.monotonic)
+
+
 @pytest.fixture
 def sitters(portrait_of):
     return [Sitter(portrait_of(b"%d" % n, number=n)) for n in range(10)]
@@ -38,7 +45,7 @@ def captions(sitters):
     def run(answer, prompt="single", batch_size=4, max_attempts=3):
         chat = Scripted(answer)
         rules = Rules(load_prompt(prompt), "test", max_attempts, estimated_tokens)
-        return list(AskingCaptioner(chat, rules, batch_size).captions(sitters)), chat.batches
+        return list(AskingCaptioner(asking(chat), rules, batch_size).captions(sitters)), chat.batches
 
     return run
 
@@ -59,7 +66,7 @@ def test_repetitions_share_a_batch_with_new_photos(captions, good_answer):
     answers, batches = captions(answer)
     assert [isinstance(a.outcome, Caption) for a in answers] == [True] * 10
     assert [len(b) for b in batches] == [4, 4, 4, 2]
-    assert batches[1] == [(1, 2), (2, 2), (4, 1), (5, 1)]
+    assert batches[2] == [(1, 2), (2, 2), (8, 1), (9, 1)]
     assert [a.effort.replies for a in answers] == [1, 3, 3, 1, 1, 1, 1, 1, 1, 1]
 
 
@@ -86,11 +93,11 @@ def test_photos_are_taken_only_as_there_is_room(sitters, good_answer):
             yield sitter
 
     rules = Rules(load_prompt("single"), "test", 3, estimated_tokens)
-    stream = AskingCaptioner(
-        Scripted(lambda n, turn: Reply(json.dumps(good_answer), 1, 1)), rules, 4
-    ).captions(coming())  # fmt: skip
+    chat = Scripted(lambda n, turn: Reply(json.dumps(good_answer), 1, 1))
+    stream = AskingCaptioner(asking(chat), rules, 2).captions(coming())
     next(stream)
-    assert len(taken) == 4
+    assert len(taken) == 4  # two batches
+    stream.close()
 
 
 def test_a_photo_that_breaks_its_batch_costs_one_row(captions, good_answer):
@@ -115,3 +122,32 @@ def test_what_is_no_photos_fault_ends_the_run(captions):
 
     with pytest.raises(InputError, match="the key is not accepted"):
         captions(answer)
+
+
+def test_the_model_goes_on_while_replies_are_dealt_with(sitters, good_answer):
+    """It is asked the second batch although nobody has taken the first one's answers yet."""
+    asked = threading.Event()
+
+    def answer(n, turn):
+        if n == 4:
+            asked.set()
+        return Reply(json.dumps(good_answer), 1, 1)
+
+    rules = Rules(load_prompt("single"), "test", 3, estimated_tokens)
+    stream = AskingCaptioner(asking(Scripted(answer)), rules, 4).captions(sitters)
+    next(stream)
+    assert asked.wait(5.0)
+    assert len(list(stream)) == 9
+
+
+def test_what_is_in_the_models_hands_when_the_run_ends_is_kept(sitters, good_answer):
+    replies = NoReplies()
+
+    def answer(n, turn):
+        return NoReply("budget", "spent", stops=True) if n == 3 else Reply(json.dumps(good_answer), 1, 1)
+
+    rules = Rules(load_prompt("single"), "test", 3, estimated_tokens)
+    chat = KnownFirst(lambda: Scripted(answer), Speaker("test", "{}"), replies, time.monotonic)
+    with pytest.raises(Paused, match=r"^spent$"):
+        list(AskingCaptioner(chat, rules, 4).captions(sitters))
+    assert len(replies._known) == 7

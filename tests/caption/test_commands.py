@@ -119,7 +119,7 @@ def test_an_outage_is_one_line_and_is_resumed(command, dataset, chat_server, goo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [3, 8])
-def test_a_kill_costs_at_most_the_batch_in_flight(command, dataset, chat_server, after):
+def test_a_kill_costs_at_most_the_batches_in_hand(command, dataset, chat_server, after):
     chat_server.behave = lambda n, request: 0.05
     process = subprocess.Popen(
         arguments(dataset), cwd=ROOT, env={**os.environ, "CAPTION_KEY": KEY}, stdout=subprocess.DEVNULL
@@ -132,7 +132,7 @@ def test_a_kill_costs_at_most_the_batch_in_flight(command, dataset, chat_server,
     time.sleep(0.2)
     result = command()
     assert (result.returncode, captions(dataset)) == (0, COUNT)
-    assert COUNT <= len(chat_server.requests) <= COUNT + 2
+    assert COUNT <= len(chat_server.requests) <= COUNT + 4
 
 
 def test_lost_tables_cost_nothing_and_another_prompt_is_asked_for_again(command, dataset, chat_server):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,7 +46,19 @@ def output(tmp_path):
 
 def known_first(output, chat, speaker=SPEAKER, bucket=0, buckets=1):
     ticks = itertools.count(0, 2)
-    return KnownFirst(lambda: chat, speaker, Replies(output, bucket, buckets), lambda: float(next(ticks)))
+    return Asking(KnownFirst(lambda: chat, speaker, Replies(output, bucket, buckets), lambda: float(next(ticks))))
+
+
+class Asking:
+    """Begins and waits."""
+
+    def __init__(self, known_first):
+        self.known_first = known_first
+
+    def ask(self, *batches):
+        with ThreadPoolExecutor(1) as model:
+            replies = [self.known_first.begin(list(batch), model) for batch in batches]
+            return [wait() for wait in replies][-1]
 
 
 def test_a_known_reply_is_not_asked_for_again(output):
@@ -64,7 +77,7 @@ def test_no_model_is_opened_when_everything_is_known(output):
         raise AssertionError("opened")
 
     replies = Replies(output, 0, 1)
-    assert KnownFirst(unused, SPEAKER, replies, lambda: 0.0).ask([talk(0)])[0].new_tokens == 3
+    assert Asking(KnownFirst(unused, SPEAKER, replies, lambda: 0.0)).ask([talk(0)])[0].new_tokens == 3
 
 
 @pytest.mark.parametrize(
@@ -91,6 +104,20 @@ def test_one_photo_twice_in_a_batch_is_asked_once(output):
     one, two = known_first(output, chat).ask([talk(0), talk(0, identity=IDENTITIES[1])])
     assert one == two
     assert len(chat.asked) == 1
+
+
+def test_one_photo_in_two_batches_in_hand_is_asked_once(output):
+    chat = Counting()
+    same, other = known_first(output, chat).ask([talk(0), talk(1)], [talk(0), talk(2)])
+    assert same.text == "of photo 0 after 1 turns"
+    assert other.text == "of photo 2 after 1 turns"
+    assert len(chat.asked) == 3
+
+
+def test_one_that_failed_in_the_batch_before_is_asked_again(output):
+    chat = Counting(fails=[(b"photo 0", NoReply("http_500"))])
+    assert known_first(output, chat).ask([talk(0)], [talk(0), talk(1)])[0] == NoReply("http_500")
+    assert [c.image_jpeg for c in chat.asked].count(b"photo 0") == 2
 
 
 def test_each_batch_is_on_disk_when_it_is_handed_on(output):
