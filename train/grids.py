@@ -22,6 +22,7 @@ from train.sampling import Sampling, encoded, noise_of, sample
 TILE_PX = 160
 _GAP_PX = 6
 _TEXT_PX = 12
+_HEAD_PX = 26
 _MARGIN_PX = 4
 
 
@@ -56,9 +57,13 @@ def draw(rows: Sequence[Row]) -> Image.Image:
     slots = max(len(row.references) for row in rows)
     wide = slots + 2 * max(len(row.generated) for row in rows)
     step = TILE_PX + _GAP_PX
-    canvas = Image.new("RGB", (wide * step + _GAP_PX, len(rows) * step + _GAP_PX), "white")
+    canvas = Image.new("RGB", (wide * step + _GAP_PX, _HEAD_PX + len(rows) * step), "white")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(_TEXT_PX)
+    heads = {0: "references", **{at: ("prompt", "generated")[(at - slots) % 2] for at in range(slots, wide)}}
+    for place, name in heads.items():
+        pen.text((_GAP_PX + place * step, _GAP_PX), name, "grey", font)
     for i, row in enumerate(rows):
-        top = _GAP_PX + i * step
+        top = _HEAD_PX + i * step
         told = [tile for text, picture in row.generated for tile in (text_tile(text), picture)]
         for place, picture in [*enumerate(row.references), *enumerate(told, start=slots)]:
             canvas.paste(fitted(picture), (_GAP_PX + place * step, top))
