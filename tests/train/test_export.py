@@ -14,17 +14,21 @@ from shards.encoders import tiny
 from shards.encoders.config import BaseConfig
 from shards.encoders.load import frozen
 from shards.encoders.text import TextEncoders
+from train.__main__ import main
 from train.adapters import ip_formats, load_adapter
 from train.adapters.ip_adapter import IpAdapter
 from train.adapters.published import part, read_weights
 from train.base_models import load_base, tiny_unet
+from train.checkpoint import Meta, save
 from train.config import TrainRun
 from train.export.check import check_exportable
 from train.export.comfyui import Recognised, recognise
 from train.export.files import content
 from train.export.metadata import metadata
 from train.export.reload import bare_unet, greatest_difference
-from train.export.write import LIMIT, default_name, write
+from train.export.write import check_name, default_name, write
+from train.model import build
+from train.weights import collect
 
 LORA = {"rank": 4, "alpha": 6}
 ABOUT = {"step": 1500, "data": "d1g357", "made_with": {"torch": "2"}}
@@ -277,11 +281,53 @@ def test_the_order_of_metadata_does_not_show():
     assert content(".safetensors", tensors, says) == content(".safetensors", tensors, shuffled)
 
 
-@pytest.mark.parametrize("out", ["a.pt", "a", "a.bin"])
-def test_a_name_that_says_no_format_is_refused(tmp_path, out):
-    run = run_file()
-    with pytest.raises(InputError, match=f"--out: .*{out}"):
-        write(run, trained(run), ABOUT, "native", str(tmp_path / out))
+@pytest.mark.parametrize(("out", "format"), [("a.pt", "diffusers"), ("a", "photomaker"), ("a.bin", "native")])
+def test_a_name_that_says_no_format_is_refused(out, format):
+    with pytest.raises(InputError, match=f"--out: {out}"):
+        check_name(out, format)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Of a run whose UNet is trained too, and whose means are kept."""
+    folder = tmp_path_factory.mktemp("run")
+    run = run_file(tokens=4)
+    run = run.model_copy(update={"loop": run.loop.model_copy(update={"train_unet": True})})
+    base, adapter = build(run)
+    base.unet.conv_in.weight.data += 0.1
+    for parameter in adapter.parameters():
+        parameter.data += 0.1
+    meta = Meta(step=7, run=run, data="d1g357", made_with={"torch": "2"})
+    return save(folder, meta, {"weights": collect(base, adapter, frozenset({"unet"}))}).parents[1]
+
+
+def test_the_command_writes_what_it_loaded_back(checkpoint, tmp_path, capsys):
+    assert main(["export", str(checkpoint), "--to", "diffusers"]) == 0
+    shown = capsys.readouterr().out
+    assert "weights after 7 steps" in shown
+    assert "loaded back by diffusers" in shown
+    assert "0.0e+00" in shown
+    written = checkpoint / "export" / "ip_adapter-diffusers.safetensors"
+    assert written.is_file()
+    assert (
+        main(["export", str(checkpoint / "checkpoints" / "step-00000007"), "--out", str(tmp_path / "n.safetensors")])
+        == 0
+    )
+    assert "loaded back by Personae" in capsys.readouterr().out
+    assert (tmp_path / "n.safetensors").is_file()
+
+
+def test_the_command_refuses_before_any_model_loads(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.model.build", lambda *given, **named: pytest.fail("a model was loaded"))
+    source = str(checkpoint)
+    for words, message in (
+        ([source, "--to", "photomaker"], "adapter.kind"),
+        ([source, "--to", "comfyui"], "base.family"),
+        ([source, "--to", "native", "--out", "a.bin"], "--out: a.bin"),
+        ([str(tmp_path), "--to", "native"], str(tmp_path)),
+    ):
+        with pytest.raises(InputError, match=message):
+            main(["export", *words])
 
 
 def test_default_names():
@@ -295,13 +341,3 @@ def test_the_bare_unet_is_the_base_again():
     bare, plain = bare_unet(adapter.base, adapter).state_dict(), tiny_unet(0).state_dict()
     assert bare.keys() == plain.keys()
     assert all(torch.equal(bare[key], plain[key]) for key in plain)
-
-
-def test_the_comparison_sees_a_trained_unet(tmp_path):
-    """A base trained from scratch is what both sides are called on."""
-    run = run_file()
-    base = load_base(BaseConfig(), clip=True, face=True)
-    adapter = trained(run, base)
-    base.unet.conv_in.weight.data += 0.1
-    (tmp_path / "a.safetensors").write_bytes(content(".safetensors", adapter.export("native"), {}))
-    assert greatest_difference(adapter, str(tmp_path / "a.safetensors"), "native") <= LIMIT

@@ -20,12 +20,16 @@ def run(parsed: argparse.Namespace) -> int:
     """Exit code 0 only when the file was loaded back with the same output. Raises InputError."""
     from diffusers import __version__ as diffusers
 
-    from train.checkpoint import load_run
-    from train.export.write import LIMIT, default_name, write
+    from train.checkpoint import find, load_run
+    from train.export.check import check_exportable
+    from train.export.write import LIMIT, check_name, default_name, write
 
-    trained, _, adapter, about = load_run(parsed.source)
+    trained = find(parsed.source).meta.run
     format = parsed.to or trained.export
     out = parsed.out or str(Path(parsed.source) / "export" / default_name(trained.adapter.kind, format))
+    check_exportable(trained, format)  # before any model loads
+    check_name(out, format)
+    _, _, adapter, about = load_run(parsed.source)
     written = write(trained, adapter, about, format, out)
     say = console().print
     say(f"{written.path}: {written.weights:,} weights after {about['step']:,} steps")

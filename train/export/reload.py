@@ -24,6 +24,7 @@ from train.base_models import Base
 from train.data.batch import Batch
 from train.export.probe import probe
 from train.step import denoise
+from train.trained import unet_parameters
 
 _TIMESTEPS = (3, 500)
 
@@ -80,15 +81,9 @@ def _in_diffusers(adapter: Adapter, path: str, format: str) -> Callable[[Batch],
 
 def bare_unet(base: Base, adapter: Adapter) -> UNet2DConditionModel:
     """The base's UNet without anything that the adapter put into it; weights are shared, not copied."""
-    own = {id(parameter) for parameter in adapter.parameters()}
-    weights = {
-        name.replace(".base_layer.", "."): parameter
-        for name, parameter in base.unet.named_parameters()
-        if id(parameter) not in own
-    }
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(base.unet.config)
-    unet.load_state_dict(weights, assign=True)
+    unet.load_state_dict(unet_parameters(base, adapter), assign=True)
     return unet.eval()
 
 

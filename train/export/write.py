@@ -41,14 +41,18 @@ def default_name(kind: str, format: str) -> str:
     return f"{kind}-{format}{'.bin' if format == 'photomaker' else '.safetensors'}"
 
 
+def check_name(out: str, format: str) -> None:
+    """Raises InputError unless the file's name says what it will be."""
+    if Path(out).suffix not in (SUFFIXES if format != "native" else SUFFIXES[:1]):
+        raise InputError(f"--out: {out}: expected a name ending in {' or '.join(SUFFIXES)}, native in {SUFFIXES[0]}")
+
+
 def write(run: TrainRun, adapter: Adapter, about: Mapping[str, Any], format: str, out: str) -> Exported:
     """Raises InputError when the format can't hold these weights or what comes back differs; no file is left then."""
     check_exportable(run, format)
-    suffix = Path(out).suffix
-    if suffix not in (SUFFIXES if format != "native" else SUFFIXES[:1]):
-        raise InputError(f"--out: {out}: expected a name ending in {' or '.join(SUFFIXES)}, native in {SUFFIXES[0]}")
+    check_name(out, format)
     tensors, says = adapter.export(format), metadata(run, about, format)
-    file = content(suffix, tensors, says)
+    file = content(Path(out).suffix, tensors, says)
     with tempfile.TemporaryDirectory() as aside:
         path = os.path.join(aside, Path(out).name)
         Path(path).write_bytes(file)
@@ -61,7 +65,7 @@ def write(run: TrainRun, adapter: Adapter, about: Mapping[str, Any], format: str
         raise InputError(f"{out}: not written: loaded back as {format} the UNet's output differs by {difference:.1e}")
     folder = Output(str(Path(out).parent))
     folder.write(Path(out).name, file)
-    if suffix == ".bin":  # it has no header
+    if out.endswith(".bin"):  # it has no header
         folder.write(f"{Path(out).name}.json", json.dumps(says, indent=1, sort_keys=True).encode())
     return Exported(out, sum(value.numel() for value in tensors.values()), difference, taken_for)
 
