@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from crawl.config import dump
@@ -20,6 +21,7 @@ from train.data.draws import Draws
 from train.data.source import BatchSource
 from train.device import memory_advice
 from train.gauges import Gauges
+from train.grids import sample_grid
 from train.log import Log, Values
 from train.loop import NonFiniteError, Record
 from train.preflight import check, check_dataset
@@ -127,16 +129,28 @@ class _Session:
             self._write(done, self._window.close(loop.batch_size, self._begun.flops, self._peak_flops, memory_mb))
         if last or done % loop.gauges_every == 0:
             self._measure(done)
+        if last or (self._run.samples.every is not None and done % self._run.samples.every == 0):
+            self._grid(done)
         if last or record.stop or done % loop.save_every == 0:
             self._save(done)
 
     def _measure(self, done: int) -> None:
-        """Of the running means where the run keeps them."""
         if self._gauges is None:
             return
-        with self._loop.ema.applied() if self._loop.ema is not None else nullcontext():
+        with self._means():
             values = self._gauges.measure()
         self._write(done, {f"gauge/{name}": value for name, value in values.items()})
+
+    def _grid(self, done: int) -> None:
+        loop, png = self._loop, io.BytesIO()
+        with self._means():
+            grid = sample_grid(loop.base, loop.adapter, loop.source, self._run.samples, self._run.loop.seed)
+        grid.save(png, "PNG")
+        Output(self._run.output).write(f"samples/step-{done:08d}.png", png.getvalue())
+
+    def _means(self) -> AbstractContextManager[None]:
+        """Gauges and grids are of the running means where the run keeps them."""
+        return nullcontext() if self._loop.ema is None else self._loop.ema.applied()
 
     def _write(self, done: int, values: Values) -> None:
         assert self._log is not None

@@ -84,6 +84,7 @@ def run_in():
                 "data": {"dataset": "synthetic", "size_px": PX} | sections.pop("data", {}),
                 "adapter": sections.pop("adapter", {"kind": "none"}),
                 "loop": loop | {"gauge_samples": 2} | sections.pop("loop", {}),
+                "samples": {"steps": 1, "identities": 2, "guidance": 1} | sections.pop("samples", {}),
                 **sections,
             }
         )

@@ -12,6 +12,7 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 
 from crawl.errors import InputError
 from train.checkpoint import find, folders, load_run, save
@@ -114,6 +115,9 @@ def test_the_log_says_what_it_must(tmp_path, tiny_run, synthetic):
     gauges = {name for line in lines for name in line if name.startswith("gauge/")}
     assert gauges >= {"gauge/collapse", "gauge/swap_gap", "gauge/swap_gap_low", "gauge/swap_gap_general"}
     assert any(name.startswith("events") for name in os.listdir(tmp_path / "run" / "tensorboard"))
+    assert os.listdir(tmp_path / "run" / "samples") == ["step-00000002.png"]
+    with Image.open(tmp_path / "run" / "samples" / "step-00000002.png") as grid:
+        assert grid.size > (300, 300)
     assert "batch_size: 3" in (tmp_path / "run" / "config.resolved.yaml").read_text()
 
 
