@@ -24,7 +24,7 @@ from train.loop import Loop, Record
 from train.optimise import Optimiser
 from train.processes import Processes, processes
 from train.random_base import random_base
-from train.speed import flops_of, peak_flops
+from train.speed import peak_flops
 from train.trained import trained
 
 _WARM_UP = 2
@@ -91,9 +91,7 @@ class _Bench:
         place(self._base, among.device, self._run.loop)
         self._adapter: Adapter = load_adapter(self._run.adapter, self._base).to(among.device)
         self._compiled = False
-        loop = self._loop(Case(1))
-        batch = loop.source.batch(0, range(1), 1).to(among.device)
-        self._flops = flops_of(lambda: loop.backward(batch))
+        self._flops = self._loop(Case(1)).flops()
         peak = peak_flops(among.device, parsed.precision)
         self._peak = None if peak is None else peak * among.world
 

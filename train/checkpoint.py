@@ -68,7 +68,7 @@ class Checkpoint:
 
 def save(output: Path, meta: Meta, tensors: Mapping[str, Mapping[str, Tensor]]) -> Path:
     """Write a checkpoint. A crash at any moment leaves those that were there, and no half of this one."""
-    folder = output / FOLDER / f"{_STEP}{meta.step:08d}"
+    folder = output / FOLDER / step_name(meta.step)
     aside = folder.parent / f"{_ASIDE}{folder.name}-{os.getpid()}"
     try:
         aside.mkdir(parents=True)
@@ -88,6 +88,11 @@ def save(output: Path, meta: Meta, tensors: Mapping[str, Mapping[str, Tensor]]) 
         shutil.rmtree(aside, ignore_errors=True)
         raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
     return folder
+
+
+def step_name(step: int) -> str:
+    """Of a checkpoint's folder."""
+    return f"{_STEP}{step:08d}"
 
 
 def folders(output: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from train.data.source import BatchSource
 from train.device import autocast
 from train.optimise import Ema, Optimiser
 from train.processes import Processes
+from train.speed import flops_of
 from train.step import draw_step
 from train.trained import Trained
 
@@ -87,6 +88,13 @@ class Loop:
         rows = self.among.rows(self.run.loop.batch_size)
         size = self.run.loop.micro_batch or len(rows)
         return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+    def flops(self) -> float:
+        """Of one sample, forward and backward: the first of the first batch, run alone. Before `quicken`."""
+        batch = self.source.batch(0, range(1), self.run.loop.batch_size).to(self.among.device)
+        flops = flops_of(lambda: self.backward(batch))
+        self.trained.clear()
+        return flops
 
     def backward(self, batch: Batch) -> dict[str, tuple[Tensor, float]]:
         """Add this micro-batch's gradients; each part's share of the batch mean, detached, and its weight."""

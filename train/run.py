@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
+from crawl.command import console
 from crawl.config import dump
 from crawl.output import Output
 from train.adapters.adapter import Needs
@@ -19,7 +20,7 @@ from train.config import TrainRun
 from train.data.dataset import TrainData
 from train.data.draws import Draws
 from train.data.source import BatchSource
-from train.device import memory_advice
+from train.device import memory_advice, quicken
 from train.gauges import Gauges
 from train.grids import sample_grid
 from train.log import Log, Values
@@ -28,7 +29,7 @@ from train.preflight import check, check_dataset
 from train.processes import processes
 from train.progress import Progress, summary, trained_in_words
 from train.speed import peak_flops, peak_memory_mb
-from train.start import MakeSource, Start, start
+from train.start import MakeSource, Start, is_finished, start
 from train.weights import collect
 
 NOT_FINITE = 3
@@ -44,20 +45,22 @@ def train(run: TrainRun, make_source: MakeSource | None = None) -> int:
     if make_source is None:
         check_dataset(run)
     with processes() as among, memory_advice(run), stop_at_sigterm() as stop:
+        if is_finished(run):
+            if among.is_main:
+                console().print(f"nothing to do: {run.output} has all {run.loop.steps} steps")
+                summary(Path(run.output))
+            return 0
         begun = start(run, among, make_source or from_shards)
-        writes = among.is_main and begun.done < run.loop.steps
-        if writes:
+        if among.is_main:
             Output(run.output).write("config.resolved.yaml", dump(run).encode())
         config = run.model_dump(mode="json")
-        log = Log(Path(run.output), begun.done, run.loop.wandb_project, config) if writes else nullcontext()
+        log = Log(Path(run.output), begun.done, run.loop.wandb_project, config) if among.is_main else nullcontext()
         try:
             with log as lines, Progress(begun.done, run.loop.steps, among.is_main) as progress:
                 _Session(run, begun, lines, progress).run(stop)
         except NonFiniteError as error:
             if among.is_main:
-                kept = folders(Path(run.output))
-                last = f"last checkpoint: {kept[-1]}" if kept else "no checkpoint yet"
-                print(f"error: {error}; {last}", file=sys.stderr)
+                print(f"error: {error}; {_last_checkpoint(run)}", file=sys.stderr)
             return NOT_FINITE
         if among.is_main:
             summary(Path(run.output))
@@ -68,6 +71,11 @@ def train(run: TrainRun, make_source: MakeSource | None = None) -> int:
 def from_shards(run: TrainRun, needs: Needs, base: Base, draws: Draws) -> BatchSource:
     """The dataset that the run file names."""
     return TrainData(run.data, needs, base, draws)
+
+
+def _last_checkpoint(run: TrainRun) -> str:
+    kept = folders(Path(run.output))
+    return f"last checkpoint: {kept[-1]}" if kept else "no checkpoint yet"
 
 
 @contextmanager
@@ -89,6 +97,8 @@ class _Session:
         self._output, self._window = Path(run.output), begun.window
         peak = peak_flops(self._loop.among.device, run.loop.precision)
         self._peak_flops = None if peak is None else peak * self._loop.among.world
+        self._flops = begun.loop.flops()
+        quicken(begun.loop.base, run.loop)
         loop = self._loop
         self._gauges = (
             Gauges(loop.base, loop.adapter, loop.source, loop.draws, run.loop.gauge_samples, run.loop.precision)
@@ -111,22 +121,20 @@ class _Session:
 
     def _opening(self, done: int) -> str:
         steps, among = self._run.loop.steps, self._loop.among
-        if done >= steps:
-            return f"nothing to do: {self._output} has all {steps} steps"
         where = f"{among.world} × {among.device.type}" if among.world > 1 else among.device.type
         what = f"{self._run.adapter.kind} on {self._run.base.family}, {where}: {trained_in_words(self._loop.trained)}"
         return f"{what}; goes on after step {done} of {steps}" if done else f"{what}; {steps} steps"
 
     def _after(self, record: Record) -> None:
+        if self._log is None:
+            return
         loop, done = self._run.loop, record.step
         self._window.add(record)
         self._progress.step(done)
-        if self._log is None:
-            return
         last = done == loop.steps
         if last or done % loop.log_every == 0:
             memory_mb = peak_memory_mb(self._loop.among.device)
-            self._write(done, self._window.close(loop.batch_size, self._begun.flops, self._peak_flops, memory_mb))
+            self._write(done, self._window.close(loop.batch_size, self._flops, self._peak_flops, memory_mb))
         if last or done % loop.gauges_every == 0:
             self._measure(done)
         if last or (self._run.samples.every is not None and done % self._run.samples.every == 0):

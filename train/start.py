@@ -10,19 +10,17 @@ from crawl.errors import InputError
 from train.adapters import adapter_class
 from train.adapters.adapter import Adapter, Needs
 from train.base_models import Base
-from train.checkpoint import Checkpoint, find, latest
+from train.checkpoint import Checkpoint, find, folders, latest, step_name
 from train.config import TrainRun
 from train.data.dataset import TrainData
 from train.data.draws import Draws
 from train.data.source import BatchSource
-from train.device import quicken
 from train.fit_vae import PHOTOS, fit_vae
 from train.loop import Loop
 from train.model import build
 from train.optimise import Ema, Optimiser
 from train.processes import Processes
 from train.same_run import refuse_another, refuse_other_data
-from train.speed import flops_of
 from train.trained import trained
 from train.weights import Weights, collect, parts_of
 from train.window import Window
@@ -40,10 +38,20 @@ class Start:
     window: Window
     parts: frozenset[str]
     """Of the base, that are not as its files say: saved with the run."""
-    flops: float
-    """A sample, forward and backward."""
     notes: tuple[str, ...]
     """What a person should know."""
+
+
+def is_finished(run: TrainRun) -> bool:
+    """Whether all steps of this run are done: known without loading a model. Raises InputError as `start` does."""
+    output = Path(run.output)
+    if not any(folder.name >= step_name(run.loop.steps) for folder in folders(output)):
+        return False
+    found, _ = latest(output)
+    if found is None or found.meta.step < run.loop.steps:
+        return False
+    refuse_another(found, run)
+    return True
 
 
 def start(run: TrainRun, among: Processes, make_source: MakeSource) -> Start:
@@ -69,10 +77,8 @@ def start(run: TrainRun, among: Processes, make_source: MakeSource) -> Start:
         if loop.ema is not None:
             loop.ema.load(found.tensors("ema"))
     among.copy_from_main(collect(base, adapter, parts).values())
-    flops = _flops(loop)
-    quicken(base, run.loop)
     window = Window(found.meta.window if found else ())
-    return Start(loop, found.meta.step if found else 0, window, parts, flops, tuple(notes))
+    return Start(loop, found.meta.step if found else 0, window, parts, tuple(notes))
 
 
 def _weights(run: TrainRun, found: Checkpoint | None) -> tuple[Weights | None, str]:
@@ -98,11 +104,3 @@ def _loop(run: TrainRun, base: Base, adapter: Adapter, source: BatchSource, draw
     optimiser = Optimiser(what, run.optim, run.loop.steps)
     ema = None if run.loop.ema is None else Ema(what, run.loop.ema)
     return Loop(run, base, adapter, what, optimiser, ema, source, draws, among)
-
-
-def _flops(loop: Loop) -> float:
-    """Of the first sample of the first batch, run alone; nothing is kept of it."""
-    batch = loop.source.batch(0, range(1), loop.run.loop.batch_size).to(loop.among.device)
-    flops = flops_of(lambda: loop.backward(batch))
-    loop.trained.clear()
-    return flops
