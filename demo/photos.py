@@ -69,16 +69,18 @@ def _carried(package: str, file: str) -> Path:
 
 
 def _view(picture: Image.Image, face: Box, side_px: int, rng: np.random.Generator) -> Image.Image:
-    """A view as another photo of the same moment would be: other framing, side, tilt and light."""
+    """A view as another photo of the same moment would be: other framing, side, tilt, light and sharpness."""
     left, top, right, bottom = face
     width = right - left
     side = width * rng.uniform(2.2, 3.4)
     shift_x, shift_y = rng.uniform(-0.35, 0.35, 2) * width
     centre = ((left + right) / 2 + shift_x, (top + bottom) / 2 + shift_y + 0.3 * width)
-    view = _cut(picture, centre, side, side_px, rng.uniform(-9, 9))
+    view = _cut(picture, centre, side, side_px, rng.uniform(-14, 14))
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    view = ImageEnhance.Brightness(view).enhance(rng.uniform(0.75, 1.25))
+    coarse = round(width * rng.uniform(0.7, 1.6))  # photos of one sharpness would all count as one and the same
+    view = view.resize((coarse, coarse), Image.Resampling.BOX).resize((side_px, side_px), Image.Resampling.BICUBIC)
+    view = ImageEnhance.Brightness(view).enhance(rng.uniform(0.7, 1.3))
     return ImageEnhance.Contrast(view).enhance(rng.uniform(0.85, 1.15))
 
 
