@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from typing import get_args
 
 import numpy as np
@@ -199,6 +201,28 @@ def test_the_digest_is_of_weights_settings_and_vocabulary():
     text.penultimate = False
     assert encoder_digest(vae) != before[0]
     assert encoder_digest(text) != before[1]
+
+
+def test_a_base_of_other_classes_from_a_folder(tmp_path, write_dataset):
+    output, samples = write_dataset(tmp_path / "dataset", counts=((2,), ()))
+    text, folder = load_text(BaseConfig()), tmp_path / "sd15"
+    text.models[0].save_pretrained(folder / "text_encoder")
+    text.tokenizers[0].save_pretrained(folder / "tokenizer")
+    settings = {"data": {"dataset": output.url, "size_px": 32}, "encode": {"features": "text_body"}}
+    base = BaseConfig(family="sd15", weights=str(folder))
+    lines = list(encode(EncodeRun.model_validate({**settings, "base": base}), Counter()))
+    assert lines[0].endswith(f"text_body: 2 samples, 0.0 MB, float32, by {folder} text")
+    wanted = stamps({"text_body": load_text(base)}, base, 32)["text_body"]
+    found = Feature(output.url, wanted, Dataset(output.url).index).arrays(0)
+    assert found.keys() == {"text_body"}, "no pooled vector"
+    with torch.no_grad():
+        tokens = text.ids([samples[0].metadata["body"]])[0]
+        assert np.abs(found["text_body"] - text.models[0](tokens).last_hidden_state[0].numpy()).max() < 2e-6
+
+
+def test_other_commands_do_not_wait_for_torch():
+    code = "import shards.__main__, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_command(tmp_path, write_dataset, capsys):
