@@ -29,7 +29,7 @@ WAYS = {
     "both": PhotoMakerSettings(lora=None, identity_path="both"),
     "copied LoRA": PhotoMakerSettings(lora=LORA, identity_path="attention", copy_lora=True),
 }
-LIKE_OTHERS = ("without LoRA", "fuse frozen", "v2, attention")
+LIKE_OTHERS = ("without LoRA", "fuse frozen", "v2, attention", "own tower")
 """Told apart by what they train alone."""
 GROUPS = {
     "v1": {"projections", "fuse", "lora"},
