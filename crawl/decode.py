@@ -18,8 +18,7 @@ import numpy.typing as npt
 from PIL import Image as pil
 from PIL import ImageCms, ImageFile
 
-from crawl import containers
-from crawl.containers import Refusal, open_photo, refuse_grey_fill
+from crawl.containers import MAX_PIXELS, Refusal, open_photo, refuse_grey_fill
 from crawl.photo import Rejection
 
 Image = npt.NDArray[np.uint8]
@@ -38,7 +37,6 @@ REASONS = {
 }
 """Everything `decode` can say, and what it means."""
 
-MAX_PIXELS = 64_000_000
 _TURNS = {
     2: pil.Transpose.FLIP_LEFT_RIGHT,
     3: pil.Transpose.ROTATE_180,
@@ -90,16 +88,6 @@ def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> pil.Image | 
         return Rejection("decode", "out_of_memory")
     except Exception as error:
         return Rejection("decode", _reason(error))
-
-
-def header_pixels(content: bytes, max_pixels: int = MAX_PIXELS) -> int:
-    """height × width from the header, in a hundredth of the time that decoding takes; 0 for what is no whole photo."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return containers.header_pixels(content, max_pixels)
-    except Exception:  # `decode` counts it, with the reason
-        return 0
 
 
 def _reason(error: Exception) -> str:

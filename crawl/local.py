@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from crawl.config import FolderSettings
-from crawl.decode import header_pixels
+from crawl.containers import header_pixels
 from crawl.people.person import Person
 from crawl.photo import Photo, Rejection, bucket_of, identity_key, photo_key
 from crawl.source_config import CelebaSettings

@@ -22,6 +22,9 @@ import pyarrow.parquet as pq
 
 from crawl.output import Output
 from crawl.photo import Rejection
+from crawl.record import from_record as from_record
+from crawl.record import from_value, not_none
+from crawl.record import to_record as to_record
 
 Row = TypeVar("Row")
 _CHUNK = 64
@@ -79,7 +82,7 @@ class Tables:
         with self._output.open(name) as file, pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(batch_size=_CHUNK):
                 for row in batch.to_pylist():
-                    yield Entry(row["key"], _from_value(row_type, row["row"]), _from_value(Rejection, row["rejection"]))
+                    yield Entry(row["key"], from_value(row_type, row["row"]), from_value(Rejection, row["rejection"]))
 
     def count(self, stage: str, bucket: int) -> int:
         """Entries in a table, 0 when the stage has not run."""
@@ -97,7 +100,7 @@ class Tables:
         with self._output.open(name) as file:
             table = pq.ParquetFile(file).read(columns=["key", "rejection"])
         keys, rejections = table.column("key").to_pylist(), table.column("rejection").to_pylist()
-        return {k: _from_value(Rejection, r) for k, r in zip(keys, rejections, strict=True)}
+        return {k: from_value(Rejection, r) for k, r in zip(keys, rejections, strict=True)}
 
 
 def fingerprint(*parts: Any) -> str:
@@ -110,20 +113,6 @@ def arrow_schema(row_type: type) -> pa.Schema:
     """Arrow schema of a dataclass: scalars, tuples, arrays (as float32 lists), nested dataclasses, `X | None`."""
     hints = typing.get_type_hints(row_type)
     return pa.schema([pa.field(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(row_type)])
-
-
-def to_record(value: Any) -> Any:
-    """A row as plain dicts and lists, for arrow or JSON."""
-    kind: Any = type(value)
-    if kind is tuple or kind is list:
-        return [to_record(v) for v in value]
-    names = _names(kind)
-    return value if names is None else {name: to_record(getattr(value, name)) for name in names}
-
-
-def from_record(row_type: type[Row], record: dict[str, Any]) -> Row:
-    """The inverse of `to_record`."""
-    return typing.cast(Row, _from_value(row_type, record))
 
 
 def _name(stage: str, bucket: int) -> str:
@@ -151,43 +140,12 @@ def _arrow_type(hint: Any) -> pa.DataType:
         return pa.struct(list(arrow_schema(typing.cast(type, hint))))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return _arrow_type(_not_none(arguments))
+        return _arrow_type(not_none(arguments))
     if origin is tuple:
         return pa.list_(_arrow_type(arguments[0]))
     if np.ndarray in (origin, hint):
         return pa.list_(pa.float32())
     raise TypeError(f"no arrow type for {hint}")
-
-
-@functools.cache
-def _names(kind: type) -> tuple[str, ...] | None:
-    """Fields of a dataclass, None for any other type."""
-    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
-
-
-@functools.cache
-def _hints(row_type: type) -> tuple[tuple[str, Any], ...]:
-    hints = typing.get_type_hints(row_type)
-    return tuple((f.name, hints[f.name]) for f in dataclasses.fields(row_type))
-
-
-def _from_value(hint: Any, value: Any) -> Any:
-    if value is None or hint in _SCALARS:
-        return value
-    if dataclasses.is_dataclass(hint):
-        row_type = typing.cast(type, hint)  # a field that an older table lacks takes its default
-        return row_type(**{n: _from_value(h, value[n]) for n, h in _hints(row_type) if n in value})
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _from_value(_not_none(arguments), value)
-    if origin is tuple:
-        return tuple(_from_value(arguments[0], v) for v in value)
-    return np.asarray(value, dtype=np.float32)
-
-
-def _not_none(arguments: tuple[Any, ...]) -> Any:
-    (hint,) = (a for a in arguments if a is not type(None))
-    return hint
 
 
 def _chunks(entries: Iterable[Entry[Row]]) -> Iterator[list[Entry[Row]]]:

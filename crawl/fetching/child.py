@@ -7,6 +7,7 @@ moment. Knows nothing of tables.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -67,6 +68,7 @@ def main() -> None:
     else:
         process.crawl(Work, work=Photos(job, settings, parent.tell, parent.stop).run, stop=parent.stop)
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    gc.freeze()  # what Scrapy has loaded stays: the collector need not look at it again and again
     process.start(install_signal_handlers=False)
     sys.stderr.flush()
     os._exit(FAILED if process.bootstrap_failed else 0)  # the listening thread holds stdin

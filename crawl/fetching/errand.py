@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from scrapy import Request
 from scrapy.http import Headers, Response
 
-from crawl.decode import header_pixels
+from crawl.containers import header_pixels
 from crawl.fetching.gate import Gate, Refused
 from crawl.fetching.target import Fetched, Target
 from crawl.fetching.watch import WATCH

@@ -253,12 +253,11 @@ class Gate:
             await self._sleep(wait_s)
 
     def _prepared(self, request: Request) -> Request:
-        """With our name, nobody's cookies, and a time limit."""
+        """With our name and nobody's cookies."""
         for name in _NEVER_SENT:
             request.headers.pop(name, None)
         request.headers[b"User-Agent"] = self._settings.agent
         request.headers.setdefault(b"Accept-Encoding", b"identity")
-        request.meta["download_timeout"] = self._settings.timeout_s
         return request
 
     def _redirected(self, request: Request, location: bytes, asked: list[str]) -> Request:

@@ -28,8 +28,8 @@ from crawl.output import Output
 from crawl.photo import Rejection
 from crawl.policy.politeness import FetchSettings
 from crawl.policy.refusals import refusal
+from crawl.record import to_record
 from crawl.store import Store
-from crawl.tables import to_record
 
 TELL_EVERY_S = 0.5
 """How often the parent hears of finished rows."""

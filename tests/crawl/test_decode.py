@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from crawl.decode import REASONS, decode, header_pixels
+from crawl.containers import header_pixels
+from crawl.decode import REASONS, decode
 from crawl.photo import Rejection
 
 REPOSITORY = Path(__file__).resolve().parents[2]
