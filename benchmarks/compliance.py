@@ -7,13 +7,14 @@ own (`--img2dataset`: its interpreter; it pins old packages). Prints Markdown: h
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from itertools import pairwise
@@ -26,10 +27,15 @@ _PATHS = {
     "plain": "/plain.jpg",
     "robots.txt forbids": "/forbidden/photo.jpg",
     "X-Robots-Tag: noai": "/noai.jpg",
+    "noai in the meta of the page that shows it": "/shown-by-noai.jpg",
+    "the same page without it": "/shown.jpg",
     "tdm-reservation: 1": "/tdm.jpg",
     "redirect to a private address": "/to-private.jpg",
     "429, Retry-After: 3": "/busy.jpg",
 }
+_PAGES = {"/page/ada/": "/shown-by-noai.jpg", "/page/bob/": "/shown.jpg"}
+"""Pages, each with a photo; the first says noai. A crawler of addresses never sees them."""
+_META = {"/page/ada/": '<meta name="robots" content="noai">'}
 _SCRAPY = """
 import sys, scrapy
 from scrapy.crawler import CrawlerProcess
@@ -37,7 +43,11 @@ class Photos(scrapy.Spider):
     name = "photos"
     start_urls = sys.argv[2:]
     def parse(self, response):
-        yield {"image_urls": [response.url]}
+        if not response.url.endswith("/"):
+            yield {"image_urls": [response.url]}
+            return
+        for image in response.css("a.thumb::attr(href)").getall():
+            yield {"image_urls": [response.urljoin(image)]}
 process = CrawlerProcess({"ITEM_PIPELINES": {"scrapy.pipelines.images.ImagesPipeline": 1}, "IMAGES_STORE": sys.argv[1],
                           "LOG_ENABLED": False, "RETRY_TIMES": 1})
 process.crawl(Photos)
@@ -97,6 +107,12 @@ class Site:
             _send(to, 302, b"", {"Location": f"http://127.0.0.2:{private_port}/secret"})
         elif path == _PATHS["429, Retry-After: 3"] and self.count(path) == 1:
             _send(to, 429, b"", {"Retry-After": "3"})
+        elif path == "/pages/":
+            links = "".join(f'<a class="person" href="{page}">{page.split("/")[2]}</a>' for page in _PAGES)
+            _send(to, 200, links.encode(), {"Content-Type": "text/html"})
+        elif path in _PAGES:
+            page = f"<html><head>{_META.get(path, '')}</head><a class='thumb' href='{_PAGES[path]}'>photo</a></html>"
+            _send(to, 200, page.encode(), {"Content-Type": "text/html"})
         elif path in _PATHS.values():
             headers = {"/noai.jpg": {"X-Robots-Tag": "noai"}, "/tdm.jpg": {"tdm-reservation": "1"}}.get(path, {})
             _send(to, 200, _photo(_width_px(path)), {"Content-Type": "image/jpeg", **headers})
@@ -160,25 +176,36 @@ def _widths_px(folder: Path) -> set[int]:
 
 
 def _personae(host: str, folder: Path) -> None:
+    """The addresses as a list, the pages as a gallery."""
     (folder / "urls.csv").write_text("\n".join(["name,url", *(f"Ada,{url}" for url in _urls(host))]))
-    overrides = {"source": "urls", "path": f"{folder}/urls.csv", "contact": "bench@example.org", "own_hosts": [host]}
-    (folder / "run.yaml").write_text(f"output: {folder}/out\ncrawl: {overrides}\n")
+    pages = {
+        "start_url": f"http://{host}/pages/",
+        "person_links": "a.person",
+        "thumbnails": "a.thumb",
+        "all_people": True,
+    }
+    sources = [{"source": "urls", "path": f"{folder}/urls.csv"}, {"source": "gallery", **pages}]
+    crawl = {"contact": "bench@example.org", "own_hosts": [host], "sources": sources}
+    (folder / "run.yaml").write_text(f"output: {folder}/out\ncrawl: {json.dumps(crawl)}\n")
     subprocess.run([sys.executable, "-m", "crawl", f"{folder}/run.yaml"], check=True, stdout=subprocess.DEVNULL)
 
 
 def _scrapy(host: str, folder: Path) -> None:
-    command = [sys.executable, "-c", _SCRAPY, str(folder), *_urls(host)]
+    pages = [f"http://{host}{page}" for page in _PAGES]
+    command = [sys.executable, "-c", _SCRAPY, str(folder), *_urls(host), *pages]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _img2dataset(interpreter: str, host: str, folder: Path) -> None:
-    (folder / "urls.txt").write_text("\n".join(_urls(host)))
+    """It takes addresses of photos, and reads no pages."""
+    shown = [f"http://{host}{photo}" for photo in _PAGES.values()]
+    (folder / "urls.txt").write_text("\n".join([*_urls(host), *shown]))
     command = [interpreter, "-c", _IMG2DATASET, str(folder), f"{folder}/urls.txt"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _urls(host: str) -> list[str]:
-    return [f"http://{host}{path}" for path in _PATHS.values()]
+    return [f"http://{host}{path}" for path in _PATHS.values() if path not in _PAGES.values()]
 
 
 def _send(to: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -186,7 +213,8 @@ def _send(to: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[st
     for name, value in {**headers, "Content-Length": str(len(body))}.items():
         to.send_header(name, value)
     to.end_headers()
-    to.wfile.write(body)
+    with suppress(ConnectionError):  # a crawler that has seen enough hangs up
+        to.wfile.write(body)
 
 
 def _photo(width_px: int) -> bytes:

@@ -1,6 +1,7 @@
 """From a list of people or URLs to rows in identity buckets, over a real loopback network."""
 
 import csv
+import dataclasses
 import io
 import json
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from crawl.collect import CrawlStage
 from crawl.config import CrawlRun
 from crawl.errors import InputError
 from crawl.fetching.api import Api
-from crawl.harvest import ask_here, fetch_settings, harvest, network_api
+from crawl.harvest import HostWork, fetch_settings, harvest, network_api
 from crawl.output import Output
 from crawl.people.person import Person
 from crawl.photo import Photo, identity_key
@@ -43,10 +44,16 @@ class Crawl:
         self.run = CrawlRun.model_validate({"output": str(folder), "crawl": crawl, "shards": {"buckets": 3}})
         self.output = Output(self.run.output)
 
-    def __call__(self, api=None, environment=None):
-        settings = fetch_settings(self.run.crawl)
+    def __call__(self, api=None, environment=None, now=NOW):
+        settings = dataclasses.replace(fetch_settings(self.run.crawl), backoff_s=0.01)
         api = api or Api(nobody, nobody, nobody, Random(0))
-        harvest(self.run, self.output, api, ask_here(self.run, lambda s, n: None, settings), NOW, environment or {})
+        work = HostWork(self.run, settings, now)
+
+        def ask(hosts):
+            for host in hosts:
+                work(host, lambda s, n: None)
+
+        harvest(self.run, self.output, api, ask, now, environment or {})
         stage, tables = CrawlStage(self.run, self.output), Tables(self.output)
         for bucket in range(3):
             stage.run(bucket, stage.fingerprint(bucket), lambda s, n: None)
@@ -124,6 +131,43 @@ def test_what_failed_and_may_pass_is_tried_again(tmp_path, site, urls):
     (after,) = crawl().values()
     assert (before.rejection.reason, before.rejection.value) == ("http_status", 503)
     assert after.rejection is None
+
+
+def test_a_reserved_copy_takes_the_photo_out_wherever_else_it_was_found(tmp_path, site, answers, urls):
+    """Its bytes came before the site's tdmrep.json did; a copy in a folder of the same person is out too."""
+    reserved = '[{"location": "/reserved/*", "tdm-reservation": 1}]'
+    site.route("/.well-known/tdmrep.json", answers.json(reserved))
+    site.route("/reserved/1.jpg", answers.ok(jpeg(1)))
+    names = {"reserved/1.jpg": "Ada", "1.jpg": "Bob", "2.jpg": "Bob"}
+    urls.write_text("name,url\n" + "".join(f"{name},{site.url('/' + path)}\n" for path, name in names.items()))
+    for name in ("Ada", "Eve"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "copy.jpg").write_bytes(jpeg(1))
+    sources = [{"source": "urls", "path": str(urls)}, {"source": "folder", "root": str(tmp_path / "photos")}]
+    rows = Crawl(tmp_path / "out", {"sources": sources, "own_hosts": [site.host]})()
+    told = {(i, source.rpartition("/")[2]): e.rejection and e.rejection.detail for (i, source), e in rows.items()}
+    ada, bob, eve = map(identity_key, ("Ada", "Bob", "Eve"))
+    there = f"tdmrep.json at {site.url('/reserved/1.jpg')}"
+    assert told == {
+        (ada, "1.jpg"): "tdmrep.json",
+        (ada, "copy.jpg"): there,
+        (bob, "1.jpg"): there,
+        (bob, "2.jpg"): None,
+        (eve, "copy.jpg"): None,
+    }
+
+
+def test_a_photo_that_opts_out_later_takes_its_copies_along(tmp_path, site, answers, urls):
+    later = answers.ok(jpeg(1), headers=[("X-Robots-Tag", "noai")])
+    site.route("/other.jpg", answers.in_turn(answers.ok(jpeg(1)), later))
+    urls.write_text(f"name,url\nAda,{site.url('/other.jpg')}\nAda,{site.url('/1.jpg')}\n")
+    source = {"source": "urls", "path": str(urls), "own_hosts": [site.host]}
+    assert [e.rejection for e in Crawl(tmp_path / "out", source)().values()] == [None, None]
+    again = Crawl(tmp_path / "out", source | {"refresh_days": 1e-9})
+    assert {e.rejection.detail for e in again(now=datetime(2100, 1, 1, tzinfo=UTC)).values()} == {
+        "x-robots-tag: noai",
+        f"x-robots-tag: noai at {site.url('/other.jpg')}",
+    }
 
 
 def test_a_private_address_is_not_asked(tmp_path, site, urls):

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crawl.photo import Photo
-from filter.duplicates import Seen
+from crawl.output import Output
+from crawl.photo import Photo, Rejection
+from filter.config import FilterRun
+from filter.duplicates import Seen, strictest_licences
 from filter.resolution import measure
+from filter.scan import Scanned, ScanStage
 
 
 def picture(seed):
@@ -64,6 +67,40 @@ def test_the_same_file_is_found_before_it_is_decoded():
     assert seen.same_file(one) is None
     assert seen.same_file(copy).detail == "a"
     assert seen.same_file(other) is None
+
+
+def test_what_is_kept_has_the_strictest_licence_of_all_its_copies():
+    photos = [
+        ("kept", "CC BY 4.0", None),
+        ("same file", "CC BY-SA 4.0", "near"),
+        ("near", "CC0", "kept"),
+        ("alone", None, None),
+        ("other", "CC BY 3.0", None),
+        ("its copy", "CC BY 4.0", "other"),
+    ]
+    kept = {"kept": "CC BY-SA 4.0", "alone": None, "other": "CC BY 3.0"}
+    assert strictest_licences(photos) == strictest_licences(photos[::-1]) == kept
+    assert strictest_licences([*photos, ("unlicensed", None, "near")])["kept"] is None, "nobody knows the least"
+
+
+def test_the_scan_hands_the_strictest_licence_on(tmp_path):
+    run = FilterRun.model_validate({"output": str(tmp_path), "crawl": {"root": "photos"}})
+    stage = ScanStage(run, Output(run.output))
+    licences = {"a": "CC BY 4.0", "b": "CC BY-NC 4.0", "c": "CC0", "d": "CC0"}
+    photos = [
+        Photo(key, "ada" if key < "d" else "bob", key, "same" if key in "ac" else key, 1, licence=licence)
+        for key, licence in licences.items()
+    ]
+
+    def look(photo, seen):
+        assert photo.key != "c", "the same bytes are not looked at again"
+        return Rejection("duplicates", "duplicate", 3, 6, "a") if photo.key == "b" else Scanned(photo, None, (), 1)
+
+    entries = {e.key: e for e in stage._scan(photos, lambda name, count: None, look)}
+    assert list(entries) == ["a", "b", "c", "d"]
+    assert entries["a"].row.photo.licence == "CC BY-NC 4.0"
+    assert entries["d"].row.photo.licence == "CC0", "another person's photos are no copies"
+    assert [entries[key].rejection.detail for key in "bc"] == ["a", "a"]
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,5 +1,7 @@
 """One row a photo, every photo accounted for."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -46,6 +48,17 @@ def test_every_photo_has_a_row_with_where_it_ended(output):
     assert (rows["a"].duplicate_of, rows["a"].detail, rows["a"].value) == ("b", None, 3.0)
     assert (rows["d"].duplicate_of, rows["d"].detail) == (None, "ValueError: no")
     assert (rows["c"].value, rows["c"].threshold) == (0.1, 0.4)
+
+
+def test_a_kept_photo_has_the_strictest_licence_of_its_copies(output):
+    tables = Tables(output)
+    entries = [
+        replace(e, row=replace(e.row, licence="CC BY-NC 4.0")) if e.key == "a" else e
+        for e in tables.read("crawl", 0, Photo)
+    ]
+    tables.write("crawl", 0, Photo, entries, "f")
+    licences = {row.key: row.licence for row in bucket_ledger(tables, 0)}
+    assert licences == {"a": "CC BY-NC 4.0", "b": "CC BY-NC 4.0", "c": "CC0-1.0", "d": "CC0-1.0", "z": None}
 
 
 def test_the_funnel_adds_up(output):

@@ -20,9 +20,9 @@ from crawl.fetching.target import Target
 from crawl.output import Output
 
 HOSTS = ("127.0.1.1", "127.0.1.2")
-PHOTOS = 15
+PHOTOS = 12
 SETTINGS = FetchSettings(
-    interval_s=0.005, timeout_s=5, retries=0, backoff_s=0.01, allowed_networks=("127.0.1.0/24",), hosts_at_once=2
+    interval_s=0.002, timeout_s=5, retries=0, backoff_s=0.01, allowed_networks=("127.0.1.0/24",), hosts_at_once=2
 )
 PARENT = """
 import json, sys
@@ -41,7 +41,7 @@ def site(hostile_server, answers):
     server = hostile_server(host="0.0.0.0")
     for number, host in enumerate(HOSTS):
         for n in range(PHOTOS):
-            server.route(f"/{n}.jpg", answers.slow(0.004, answers.ok(photo(n + 7 * number))), host)
+            server.route(f"/{n}.jpg", answers.slow(0.002, answers.ok(photo(n + 7 * number))), host)
         server.route("/3.jpg", answers.status(404), host)
         server.route("/5.jpg", answers.ok(photo(99), headers=[("X-Robots-Tag", "noai")]), host)
         server.route("/8.jpg", answers.redirect("/9.jpg"), host)

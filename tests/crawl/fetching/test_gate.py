@@ -20,7 +20,7 @@ ROBOTS = "User-agent: *\nDisallow: /no"
 class Web:
     """Answers by URL; every request takes `seconds`."""
 
-    def __init__(self, answers, seconds=0.25, hosts=("a.test",), **settings):
+    def __init__(self, answers, seconds=0.25, hosts=("a.test",), begun_at=-9.0, **settings):
         self.clock = Clock()
         self.asked = []
         self.in_flight = {}
@@ -34,6 +34,7 @@ class Web:
             self.clock.seconds,
             lambda seconds: deferLater(self.clock, seconds),
             lambda: START + timedelta(seconds=self.clock.seconds()),
+            begun_at,
         )
 
     async def _download(self, request):
@@ -176,3 +177,11 @@ def test_enough_counts_anew_for_each_answer():
     for _ in range(2):
         assert not enough.begins({}, None)
         assert [enough.goes_on(b"1234") for _ in range(3)] == [False, False, True]
+
+
+def test_a_host_rests_between_two_processes_that_ask_it():
+    """The one before, a source that listed photos for instance, may have asked until this one began."""
+    web = Web(robots(ROBOTS, {"http://a.test/1": 200}), hosts=("a.test", "b.test"), begun_at=0.0, interval_s=2.0)
+    assert web.get("http://a.test/1", "http://b.test/1") == [200, 404]
+    assert min(web.times()) >= 2.0
+    assert web.times()[-1] < 8.0

@@ -99,6 +99,15 @@ def test_an_interrupted_run_leaves_open_only_what_it_has_no_row_for(output):
     assert asked(Partition(HOST, [target(n) for n in range(1, 5)], output)) == [("1", False)]
 
 
+def test_a_photo_that_a_power_cut_took_is_asked_again_in_the_same_run(output):
+    partition = Partition(HOST, [target(1), target(2)], output)
+    partition.plan()
+    rows = [row(target(n), output) for n in (1, 2)]
+    write(partition, *rows)
+    os.unlink(output.path(f"photos/{rows[0].sha256[:2]}/{rows[0].sha256}.jpg"))
+    assert asked(partition) == [("1", False)]
+
+
 def test_a_run_killed_just_before_its_end_is_ended_by_the_next_plan(output):
     targets = [target(1), target(2)]
     partition = Partition(HOST, targets, output)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import scrapy
 
+from crawl.fetching import process
 from crawl.fetching.api import Api, NoAnswer, Patience
 from crawl.fetching.process import ChildFailed
 from crawl.fetching.session import Item, RefusedPage, Session, run_spider
@@ -58,6 +59,15 @@ def test_a_documented_api_is_asked_in_spite_of_robots_txt_and_patience_is_the_ca
     assert server.paths() == ["/api"] * 4 + ["/silent"]
     assert slept[0] >= 1.0
     assert server.hits[1].started_s - server.hits[0].started_s >= 1.0, "the gate waits too"
+
+
+def test_a_host_rests_between_one_process_and_the_next(hostile_server, answers):
+    server = hostile_server(routes={"/api": answers.json("1")})
+    settings = dataclasses.replace(FAST, interval_s=1.0)
+    for _ in range(2):
+        with Session(settings, [HOST], obey_robots=False) as session:
+            session.get(server.url("/api"), {}, {})
+    assert min(server.gaps_s()) >= 1.0
 
 
 class Gallery(scrapy.Spider):
@@ -149,6 +159,10 @@ def test_a_page_that_a_spider_cannot_read_is_counted_and_the_others_go_on(galler
     refused = {page.url: page.rejection for page in yielded if isinstance(page, RefusedPage)}
     assert refused[gallery.url("/p/2")].detail == "RuntimeError: no such element"
     assert len([item for item in yielded if isinstance(item, Item)]) == 3
+
+
+def test_the_child_finds_this_code_wherever_it_is_started():
+    assert (Path(process._ROOT) / "crawl" / "fetching" / "child.py").is_file()
 
 
 def test_a_fault_of_ours_keeps_its_traceback():

@@ -363,7 +363,9 @@ def test_from_a_gallery_to_rows_in_buckets(site, tmp_path):
     assert len(site.server.hits) == asked, "a gallery that was walked is not walked again"
 
 
-def test_what_may_pass_is_walked_again_and_nobody_else(site, tmp_path, answers):
+def test_what_may_pass_is_walked_again_and_nobody_else(site, tmp_path, answers, monkeypatch):
+    quick = lambda config: dataclasses.replace(fetch_settings(config), backoff_s=0.01)  # noqa: E731
+    monkeypatch.setattr("crawl.wanted.fetch_settings", quick)
     whole = harvested(crawl_of(site, tmp_path))[0]
     site.server.route("/photos/zoe/", answers.in_turn(answers.status(403), site.server.routes[None, "/photos/zoe/"]))
     busy = site.server.routes[None, "/pic/4.html"]

@@ -20,6 +20,11 @@ def test_the_first_request_waits_for_nothing_and_each_further_for_the_interval()
     assert host.wait_s(102.0) == 0.5, "an earlier request takes nothing back"
 
 
+def test_who_takes_a_host_over_waits_for_the_one_before():
+    host = Pace(FetchSettings(interval_s=2.0), random.Random(0), begun_at=100.0)
+    assert [host.wait_s(now) for now in (100.5, 102.0, 200.0)] == [1.5, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("crawl_delay_s", "waits_s"), [(None, 2.0), (0.5, 2.0), (7.0, 7.0), (60.0, 60.0), (9999.0, 60.0)]
 )
