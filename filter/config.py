@@ -78,13 +78,18 @@ class FilterConfig(Settings):
 
     @model_validator(mode="after")
     def _an_embedder_is_known(self) -> FilterConfig:
-        uses_insightface = "insightface" in (self.models, self.embedder)
-        if uses_insightface and self.accept_licence is None:
-            raise ValueError(
-                f"insightface's pack {self.insightface_pack} may be used for non-commercial research only: "
-                f"set filter.accept_licence: {NON_COMMERCIAL}, or use models: open"
-            )
-        return self
+        if self.accept_licence is not None:
+            return self
+        if "insightface" in (self.models, self.embedder):
+            what = f"insightface's pack {self.insightface_pack}"
+        elif self.models == "retina-face":
+            what = "retina-face's weights were converted from insightface's, which"
+        else:
+            return self
+        raise ValueError(
+            f"{what} may be used for non-commercial research only: "
+            f"set filter.accept_licence: {NON_COMMERCIAL}, or use models: open"
+        )
 
     @property
     def embedder_name(self) -> str:

@@ -6,8 +6,11 @@ downloaded, by the package's own function, as it is not pinned.
 
 from __future__ import annotations
 
+import functools
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from filter.align import aligned
 from filter.backends import unit_rows
 from filter.backends.runtime import BROKEN_FILE, PROVIDERS, one_thread
 from filter.faces import Embeddings, Face, Image
-from filter.weights import bring
+from filter.weights import TIMEOUT_S, bring
 
 PACKS = {
     "antelopev2": ("scrfd_10g_bnkps.onnx", "glintr100.onnx"),
@@ -96,7 +99,18 @@ def _download(name: str, paths: tuple[Path, Path], cache: Path, by_hand: str) ->
     """The package's function keeps a pack below any root: here a folder that is thrown away."""
     storage = _package()[1]
     url = storage.model_zoo_download_url(f"{name}.zip")
-    bring(paths, cache, lambda root: storage.download("models", name, force=True, root=str(root)), url, by_hand)
+    bring(paths, cache, lambda root: _unpack(storage, name, root), url, by_hand)
+
+
+def _unpack(storage: Any, name: str, root: Path) -> None:
+    """The package asks without a time limit, and would wait for ever for a server that says nothing."""
+    module: Any = sys.modules[storage.download_file.__module__]
+    requests = module.requests
+    module.requests = SimpleNamespace(get=functools.partial(requests.get, timeout=TIMEOUT_S))
+    try:
+        storage.download("models", name, force=True, root=str(root))
+    finally:
+        module.requests = requests
 
 
 def input_sides(long_side_px: int, min_face_px: int) -> list[int]:

@@ -636,7 +636,7 @@ def test_the_config_leads_to_retinaface_with_the_default_embedder(retinaface, tm
     monkeypatch.setenv("PERSONAE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path / "home"))
     resnet50_heads(tmp_path / place / "retinaface.onnx")
-    config = FilterConfig(models="retina-face")
+    config = FilterConfig(models="retina-face", accept_licence="insightface-non-commercial")
     detector, embedder = load_detector(config), load_embedder(config)
     photo = photo_with((96, 320, 16, RED))
     assert embedder.embed(photo, detector.detect(photo, 64)).shape == (1, EMBEDDERS["embedded"].dimensions)

@@ -33,6 +33,9 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.hits.append(self.path)
+        if self.path in self.server.silent:
+            self.server.released.wait(30)
+            return
         body = self.do_HEAD()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for start in range(0, len(body or b""), 1 << 16):
@@ -47,12 +50,14 @@ class Server(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
         server.hits, server.sent = [], 0
+        server.silent, server.released = set(), threading.Event()
         server.bodies = {
             "/right": CONTENT, "/wrong": CONTENT[:-1] + b"x", "/short": CONTENT[:-9], "/long": CONTENT * 40,
         }  # fmt: skip
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
+        server.released.set()
         server.shutdown()
         thread.join()
 
@@ -337,6 +342,14 @@ def test_insightfaces_failures_are_one_line_and_leave_nothing(pack_paths, server
     assert files_in(cache) == []
     assert not (tmp_path / "root").exists()
     assert capfd.readouterr() == ("", "")
+
+
+def test_insightfaces_server_that_says_nothing_is_not_waited_for(pack_paths, server, cache, monkeypatch):
+    monkeypatch.setattr("filter.backends.insightface.TIMEOUT_S", 0.3)
+    server.silent.add("/buffalo_sc.zip")
+    with pytest.raises(InputError, match=r"buffalo_sc\.zip: cannot be downloaded: .*[Rr]ead timed out"):
+        pack_paths("buffalo_sc")
+    assert files_in(cache) == []
 
 
 @pytest.fixture
