@@ -29,7 +29,7 @@ def main() -> int:
     output = Output(run.output)
     if run.crawl.network_sources:
         with Bars() as bars, network_api(run.crawl) as api:
-            harvest(run, output, api, ask_here(run, bars.tick), datetime.now(UTC))
+            harvest(run, output, api, ask_here(run, bars.tick), datetime.now(UTC), expect=bars.expect)
     stage = CrawlStage(run, output)
     run_here([stage], run.shards.buckets, output, sum(stage.size(b) for b in range(run.shards.buckets)))
     outcomes = [r for b in range(run.shards.buckets) for r in Tables(output).rejections("crawl", b).values()]

@@ -6,7 +6,8 @@ Knows nothing of what the stages do.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -47,6 +48,11 @@ def console() -> Console:
     return on_terminal if on_terminal.is_terminal else Console(highlight=False, soft_wrap=True, width=_LOG_WIDTH)
 
 
+def in_words(reasons: Mapping[str, int]) -> str:
+    """`3 no_face, 1 blurred`: most first."""
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
 class _Speed(TextColumn):
     def __init__(self) -> None:
         super().__init__("")
@@ -57,30 +63,38 @@ class _Speed(TextColumn):
 
 
 class Bars:
-    """One bar a stage: photos done, photos/s, time left. Drawn on stderr, and only on a terminal."""
+    """One bar a stage: photos done, photos/s, time left, refusals by reason. On stderr, and only on a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             TextColumn("{task.description:>8}"),
             BarColumn(),
             MofNCompleteColumn(),
             _Speed(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            TextColumn("{task.fields[refused]}"),
+            console=console or Console(stderr=True),
         )
         self._tasks = {}  # type: ignore[var-annotated]
+        self._refused: dict[str, Counter[str]] = defaultdict(Counter)
 
     def expect(self, stage: str, photos: int) -> None:
         """Set or correct how many photos a stage will see."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=photos)
+            self._tasks[stage] = self._progress.add_task(stage, total=photos, refused="")
         else:
             self._progress.update(self._tasks[stage], total=photos)
 
     def tick(self, stage: str, photos: int) -> None:
+        """Photos done; of `fetch: REASON` how many of them were refused for it."""
+        stage, _, reason = stage.partition(": ")
         if stage not in self._tasks:
             self.expect(stage, 0)
-        self._progress.update(self._tasks[stage], advance=photos)
+        if reason:
+            self._refused[stage][reason] += photos
+            self._progress.update(self._tasks[stage], refused=in_words(self._refused[stage]))
+        else:
+            self._progress.update(self._tasks[stage], advance=photos)
 
     def settle(self) -> None:
         """These stages are through: what upstream stages rejected never came, so nothing is left to do."""

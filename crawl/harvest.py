@@ -17,7 +17,7 @@ from random import Random
 
 from crawl.config import CrawlConfig, CrawlRun, fetch_settings
 from crawl.fetching.api import Answer, Api
-from crawl.fetching.fetch import FetchSettings, by_host, fetch_partition, moved_targets, read_rows, settled
+from crawl.fetching.fetch import FETCH, FetchSettings, by_host, fetch_partition, moved_targets, read_rows, settled
 from crawl.fetching.hosts import host_of
 from crawl.fetching.partition import Partition, host_key
 from crawl.fetching.session import Session
@@ -31,6 +31,9 @@ from crawl.wanted import people_of_targets, wanted_people, wanted_targets
 Hosts = Mapping[str, Sequence[Target]]
 AskHosts = Callable[[Sequence[str]], None]
 """Runs `HostWork` for each of these hosts: one at a time for each host, hosts in any order or side by side."""
+Expect = Callable[[str, int], None]
+"""Told (`fetch` or `hosts`, how many there are to be done)."""
+HOSTS = "hosts"
 MOST_ROUNDS = 6
 """A photo may move from host to host as often as a redirect may be followed."""
 
@@ -46,30 +49,43 @@ class HostWork:
     def __call__(self, host: str, tick: Tick) -> None:
         targets = [from_record(Target, record) for record in json.loads(self._output.read(_wanted_file(host)))]
         fetch_partition(host, targets, self._settings, self._output, tick, self._refresh_before)
+        tick(HOSTS, 1)
 
 
 def harvest(
-    run: CrawlRun, output: Output, api: Api, ask: AskHosts, now: datetime, environment: Mapping[str, str] = os.environ
+    run: CrawlRun,
+    output: Output,
+    api: Api,
+    ask: AskHosts,
+    now: datetime,
+    environment: Mapping[str, str] = os.environ,
+    expect: Expect = lambda name, count: None,
 ) -> None:
     """Leave `tables/found` for every bucket. Raises InputError for wrong lists and missing keys."""
     people = wanted_people(run.crawl, output, api, now.date())
     listed = wanted_targets(run.crawl, output, api, people, environment)
     targets = [item.target for item in listed if item.target is not None]
     groups = by_host(targets)
-    rounds = _fetch(run.crawl, output, groups, ask, now)
+    rounds = _fetch(run.crawl, output, groups, ask, now, expect)
     rows = (settled(row, rounds.get) for row in _rows(groups, output))
     sort_into_buckets(output, run.shards.buckets, rows, people_of_targets(run.crawl, people, targets).values())
 
 
-def _fetch(config: CrawlConfig, output: Output, groups: Hosts, ask: AskHosts, now: datetime) -> dict[Target, Fetched]:
+def _fetch(
+    config: CrawlConfig, output: Output, groups: Hosts, ask: AskHosts, now: datetime, expect: Expect
+) -> dict[Target, Fetched]:
     """Ask every host that has something left to ask, then the hosts its photos moved to; the latter's rows."""
     onward: dict[Target, Fetched] = {}
+    hosts = photos = 0
     for number in range(MOST_ROUNDS):
         waiting = [host for host, targets in groups.items() if _is_waiting(config, output, host, targets, now)]
         for host in waiting:
             content = json.dumps([to_record(target) for target in groups[host]], ensure_ascii=False)
             output.write(_wanted_file(host), content.encode("utf-8", "surrogatepass"))
+        hosts, photos = hosts + len(waiting), photos + sum(len(groups[host]) for host in waiting)
         if waiting:
+            expect(HOSTS, hosts)
+            expect(FETCH, photos)
             ask(waiting)
         moved = moved_targets(_rows(groups, output))
         if number or moved:

@@ -12,7 +12,7 @@ from typing import Protocol
 from crawl.tables import Tables
 
 Tick = Callable[[str, int], None]
-"""Told (stage name, photos done since the last call)."""
+"""Told (stage name, photos done since the last call), or (`fetch: REASON`, how many were refused for it)."""
 
 
 class Stage(Protocol):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from crawl.command import console
+from crawl.command import console, in_words
 from crawl.errors import InputError
 from crawl.fetching.hosts import host_name
 from crawl.fetching.partition import FOLDER, Partition
@@ -57,11 +57,6 @@ def unlisted(output: Output) -> Counter[str]:
             if entry.row is not None and entry.row.unlisted is not None:
                 reasons[entry.row.unlisted.rejection.reason] += 1
     return reasons
-
-
-def in_words(reasons: Counter[str]) -> str:
-    """`3 no_face, 1 blurred`: most first."""
-    return ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
 
 
 def print_status(output: Output) -> None:

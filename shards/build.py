@@ -84,7 +84,7 @@ def _run(run: BuildRun, output: Output) -> Built:
         if run.crawl.network_sources:
             with _timed(seconds, "fetch"), network_api(run.crawl) as api:
                 ask = functools.partial(_ask_hosts, run, on_engine, bars)
-                harvest(run, output, api, ask, datetime.now(UTC))
+                harvest(run, output, api, ask, datetime.now(UTC), expect=bars.expect)
         with _timed(seconds, "crawl, scan, verify"):
             first = first_half(run, output)
             waiting = pending(first, buckets, tables)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from crawl.command import console
+from crawl.command import console, in_words
 from crawl.errors import InputError
 from crawl.output import Output
-from crawl.status import in_words, unlisted
+from crawl.status import unlisted
 from shards.identities import FILE as IDENTITIES
 from shards.identities import Identity, read_identities
 from shards.index import INDEX, read_index

@@ -20,6 +20,8 @@ from crawl.policy.politeness import FetchSettings
 from crawl.policy.refusals import refusal
 from crawl.stage import Tick
 
+FETCH = "fetch"
+"""What the parent ticks as."""
 _GRACE_S = 60.0
 """How much longer than its own limit a child may take to say so."""
 _STRIKES = 2
@@ -63,7 +65,7 @@ def fetch_partitions(
     """
     partitions = [Partition(host, hosts, output, refresh_before) for host, hosts in targets.items()]
     waiting = [partition for partition in partitions if partition.plan()]
-    tick("crawl", sum(map(len, targets.values())) - sum(p.pending for p in waiting))
+    tick(FETCH, sum(map(len, targets.values())) - sum(p.pending for p in waiting))
     if waiting:
         _fetch(waiting, settings, output, tick)
     for partition in waiting:
@@ -131,7 +133,9 @@ def _run(partitions: Sequence[Partition], settings: FetchSettings, output: Outpu
     }
     with Child(job, settings.partition_timeout_s + settings.timeout_s + _GRACE_S) as child:
         for record, _ in child.heard():
-            tick("crawl", record["rows"])
+            tick(FETCH, sum(record["rows"].values()))
+            for reason in record["rows"].keys() - {"stored"}:
+                tick(f"{FETCH}: {reason}", record["rows"][reason])
         late = child.late
     if late:
         for partition in partitions:

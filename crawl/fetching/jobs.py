@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -68,7 +68,7 @@ class Photos:
         self._store = Store(Output(job["output"]))
         self._tell = tell
         self._stop = stop
-        self._finished = 0
+        self._finished = Counter[str]()
         self._told_at = time.monotonic()
 
     async def run(self, gate: Gate) -> None:
@@ -91,16 +91,16 @@ class Photos:
                 record = json.loads(line)
                 row = await fetcher.fetch(_errand(record))
                 journal.append({"key": record["key"], "row": to_record(row)})
-                self._count()
+                self._count(row)
         self._store.sync()
         journal.close()
 
-    def _count(self) -> None:
-        self._finished += 1
+    def _count(self, row: Fetched) -> None:
+        self._finished["stored" if row.rejection is None else row.rejection.reason] += 1
         now = time.monotonic()
         if now - self._told_at >= TELL_EVERY_S:
             self._tell({"rows": self._finished})
-            self._finished, self._told_at = 0, now
+            self._finished, self._told_at = Counter(), now
 
 
 class Pages:

@@ -14,7 +14,7 @@ REASONS = {
     "not_public": "the host is not on the public internet; detail: the address. Nothing was connected to",
     "robots_disallowed": "robots.txt says no",
     "robots_unreachable": "robots.txt could not be had, so nobody knows what is allowed; detail: why",
-    "opted_out": "the answer, or the site's tdmrep.json, keeps the photo out of datasets; detail: the signal",
+    "opted_out": "kept out of datasets by its answer or tdmrep.json; detail: the signal, of a copy also where",
     "moved": "redirected to a host that another task asks; detail: the URL there",
     "redirect_loop": "redirected in a circle",
     "too_many_redirects": "value: redirects; threshold: 5",

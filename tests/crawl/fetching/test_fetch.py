@@ -90,7 +90,7 @@ def test_a_photo_is_stored_and_its_row_says_all(site, answers, output):
     assert time.time() - 60 < time.mktime(time.strptime(row.fetched_at[:19], "%Y-%m-%dT%H:%M:%S")) < time.time() + 86400
     assert stored(output) == {f"{digest}.jpg": content}
     assert sum(photos for _, photos in ticks) == 1
-    assert {stage for stage, _ in ticks} == {"crawl"}
+    assert {stage for stage, _ in ticks} == {"fetch"}
     assert os.listdir(output.path("tables/fetch")) == [hashlib.sha256(HOST.encode()).hexdigest()[:32] + ".parquet"]
 
 
@@ -213,6 +213,13 @@ def test_every_answer_has_its_exact_reason(site, answers, output):
     assert {hashlib.sha256(content).hexdigest() for content in stored(output).values()} == {
         row.sha256 for row in rows.values() if row.rejection is None
     }
+
+
+def test_every_refusal_is_told_while_it_works(site, answers, output):
+    urls = [site.route(f"/{n}", answers.ok(photo(n)) if n < 3 else answers.status(404), HOST) for n in range(5)]
+    told = collections.Counter()
+    fetch_partition(HOST, [target(u) for u in urls], FAST, output, lambda name, count: told.update({name: count}))
+    assert told == {"fetch": 5, "fetch: http_status": 2}
 
 
 def test_robots_txt_is_obeyed_whatever_it_answers(site, answers, output):
@@ -586,7 +593,7 @@ def test_a_process_that_hangs_is_ended_and_its_targets_wait_for_the_next_run(sit
         signal_fetchers(signal.SIGSTOP)
         to.finish(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
 
-    monkeypatch.setattr("crawl.fetching.fetch._GRACE_S", 0.2)
+    monkeypatch.setattr("crawl.fetching.fetch._GRACE_S", 1.5)
     targets = [target(site.route(f"/{n}.jpg", answers.ok(photo(n)), HOST)) for n in range(4)]
     site.route("/2.jpg", hang, HOST)
     settings = dataclasses.replace(FAST, timeout_s=1, partition_timeout_s=1.5)
