@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from crawl.errors import InputError
+from crawl.people.config import PeopleSettings
 from crawl.policy.politeness import FetchSettings
 from crawl.settings import Settings
 from crawl.source_config import (
@@ -23,7 +24,6 @@ from crawl.source_config import (
     CommonsSettings,
     GallerySettings,
     OpenverseSettings,
-    PeopleSettings,
     SearchSettings,
     UrlsSettings,
 )

@@ -17,6 +17,7 @@ from crawl.errors import InputError
 from crawl.fetching.api import Api
 from crawl.fetching.target import Target
 from crawl.output import Output
+from crawl.people.config import WikidataPeople
 from crawl.people.lists import list_people
 from crawl.people.person import Person
 from crawl.photo import identity_key
@@ -26,7 +27,6 @@ from crawl.source_config import (
     OpenverseSettings,
     SearchSettings,
     UrlsSettings,
-    WikidataPeople,
 )
 from crawl.sources.commons import CommonsSource
 from crawl.sources.gallery import GallerySource

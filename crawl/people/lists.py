@@ -10,9 +10,9 @@ from datetime import date
 
 from crawl.errors import InputError
 from crawl.fetching.api import Api
+from crawl.people.config import CsvPeople, PeopleSettings, TextPeople, WikidataPeople
 from crawl.people.register import Entrant, People, Register
 from crawl.people.wikidata import people_of_wikidata
-from crawl.source_config import CsvPeople, PeopleSettings, TextPeople, WikidataPeople
 from crawl.sources.listing import Unlisted, unlisted
 from crawl.sources.rows import Columns, Row, rows
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from crawl.fetching.api import RETRIED, Api, NoAnswer, records_of, text_of
 from crawl.people.birth import latest_birth
+from crawl.people.config import WikidataPeople
 from crawl.people.register import Entrant, People, Register
-from crawl.source_config import WikidataPeople
 
 MIN_PAGE_SIZE = 10
 _HEADERS = {"accept": "application/sparql-results+json"}

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from crawl.errors import InputError
 from crawl.people import register
 from crawl.people.birth import latest_birth, surely_adult
+from crawl.people.config import PeopleSettings
 from crawl.people.lists import list_people
 from crawl.people.person import Person
 from crawl.photo import identity_key
-from crawl.source_config import PeopleSettings
 from crawl.sources import listing
 
 TODAY = date(2026, 3, 1)

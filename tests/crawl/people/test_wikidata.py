@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from crawl.fetching.api import Answer, Api, NoAnswer
+from crawl.people.config import WikidataPeople
 from crawl.people.lists import list_people
 from crawl.people.wikidata import birth_of, sparql
-from crawl.source_config import WikidataPeople
 
 TODAY = date(2026, 3, 1)
 ENTITY = "http://www.wikidata.org/entity/"
