@@ -80,7 +80,7 @@ class EndpointChat:
             if self._failed_in_a_row >= _OUTAGE and not told.stops:
                 told = self._stopping(told.reason, f"{_OUTAGE} questions in a row got no answer: {told.detail}")
             self._stop = told if told.stops else self._stop
-        return told
+        return NoReply("refused") if told.reason in _THE_PHOTOS_FAULT and not told.stops else told
 
     def _patiently(self, conversation: Conversation) -> Reply | NoReply:
         """Send until there is an answer, a reason that will not pass, or no try left."""

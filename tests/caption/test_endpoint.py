@@ -216,6 +216,7 @@ def test_an_outage_ends_the_run_and_one_bad_photo_does_not(chat, chat_server, go
 def test_a_wrong_run_file_ends_the_run_before_it_costs_every_photo(chat, chat_server):
     chat_server.behave = lambda n, request: (400, {}, json.dumps({"error": "max_tokens is too large"}))
     told = chat(concurrency=1).ask([talk(n, structured=False) for n in range(9)])
+    assert told[:2] == [NoReply("refused")] * 2
     assert told[-1].stops
     assert "max_tokens is too large" in told[-1].detail
     assert len(chat_server.requests) == 3

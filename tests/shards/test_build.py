@@ -169,7 +169,7 @@ def test_a_changed_threshold_redoes_only_what_depends_on_it(built, photos, tmp_p
     before = {f: f.stat().st_mtime_ns for f in tables.glob("*/*.parquet")}
     build(tmp_path / "d", photos[0], "filter.jpeg_quality=80")
     redone = {f.parent.name for f in before if f.stat().st_mtime_ns != before[f]}
-    assert redone == {"crop", "caption", "shards", "tars"}
+    assert redone == {"crop", "caption", "efforts", "shards", "tars"}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
