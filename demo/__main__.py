@@ -1,4 +1,4 @@
-"""`python -m demo`: crawl a small gallery on loopback into a dataset, say what became of the planted photos, train on it."""
+"""`python -m demo`: crawl a small gallery on loopback, say what became of the planted photos, train on the others."""
 
 from __future__ import annotations
 

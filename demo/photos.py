@@ -75,11 +75,12 @@ def _view(picture: Image.Image, face: Box, side_px: int, rng: np.random.Generato
     side = width * rng.uniform(2.2, 3.4)
     shift_x, shift_y = rng.uniform(-0.35, 0.35, 2) * width
     centre = ((left + right) / 2 + shift_x, (top + bottom) / 2 + shift_y + 0.3 * width)
-    view = _cut(picture, centre, side, side_px, rng.uniform(-14, 14))
+    view = _cut(picture, centre, side, side_px, rng.uniform(-10, 10))
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    coarse = round(width * rng.uniform(0.7, 1.6))  # photos of one sharpness would all count as one and the same
-    view = view.resize((coarse, coarse), Image.Resampling.BOX).resize((side_px, side_px), Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:  # photos of one sharpness would count as one and the same
+        coarse = round(max(0.4 * side_px, width))
+        view = view.resize((coarse, coarse), Image.Resampling.BOX).resize((side_px, side_px), Image.Resampling.BICUBIC)
     view = ImageEnhance.Brightness(view).enhance(rng.uniform(0.7, 1.3))
     return ImageEnhance.Contrast(view).enhance(rng.uniform(0.85, 1.15))
 
