@@ -5,7 +5,7 @@ Coordinates are continuous: (0, 0) is the corner of the top-left pixel, its cent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,18 +46,27 @@ def inverse(matrix: Matrix) -> Matrix:
 
 
 def aligned(image: Image, landmarks_px: Sequence[Point], size_px: int = ARCFACE_SIZE_PX) -> Image:
-    """The face brought onto ArcFace's template, `size_px` a side; black where the photo ends.
-
-    A face much larger than the crop is box-averaged first: bilinear sampling alone would alias.
-    """
+    """The face brought onto ArcFace's template, `size_px` a side; black where the photo ends."""
     template = [(x * size_px / ARCFACE_SIZE_PX, y * size_px / ARCFACE_SIZE_PX) for x, y in ARCFACE_TEMPLATE]
     to_photo = inverse(similarity(landmarks_px, template))
-    shrink = max(1, int(np.hypot(to_photo[0, 0], to_photo[1, 0])))
-    left, top, region = _region(image, to_photo, size_px, shrink)
-    photo = PillowImage.fromarray(region).reduce(shrink) if shrink > 1 else PillowImage.fromarray(region)
-    to_photo[:, 2] -= (left, top)
+    left, top, region = _region(image, to_photo, size_px, shrinkage(to_photo))
+    return warped(PillowImage.fromarray(region).reduce, to_photo - [[0, 0, left], [0, 0, top]], size_px)
+
+
+def shrinkage(to_photo: Matrix) -> int:
+    """By how much a photo may be reduced before `to_photo`, so that no pixel of the crop is made of less than one."""
+    return max(1, int(np.hypot(to_photo[0, 0], to_photo[1, 0])))
+
+
+def warped(reduce: Callable[[int], PillowImage.Image], to_photo: Matrix, size_px: int) -> Image:
+    """The square crop, `size_px` a side, whose pixels `to_photo` takes into the photo; black where the photo ends.
+
+    `reduce` gives the photo box-averaged by a factor: of what is much larger than the crop, bilinear sampling alone
+    would alias.
+    """
+    shrink = shrinkage(to_photo)
     coefficients = tuple((to_photo / shrink).ravel().tolist())
-    crop = photo.transform(
+    crop = reduce(shrink).transform(
         (size_px, size_px), PillowImage.Transform.AFFINE, coefficients, PillowImage.Resampling.BILINEAR
     )
     return np.asarray(crop)

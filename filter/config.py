@@ -61,6 +61,16 @@ class FilterConfig(Settings):
     min_face_score: float | None = Field(None, description="Least detector score; default: the detector's own.")
     max_faces: int | None = Field(None, ge=1, description="Most faces in a photo, of any size found.")
     verify: VerifyConfig = VerifyConfig()
+    pose: Literal["none", "vitpose", "blazepose"] = Field(
+        "none", description="What finds 12 body keypoints of the verified person; `vitpose` uses both networks."
+    )
+    vitpose_model: str = Field(
+        "usyd-community/vitpose-base-simple", min_length=1, description="Name on the Hugging Face hub, or a folder."
+    )
+    vitpose_revision: str = Field(
+        "main", min_length=1, description="Revision on the hub; a commit's hash always means the same weights."
+    )
+    pose_batch_size: int = Field(8, ge=1, le=1024, description="Photos that `vitpose` sees at a time.")
     framing: Literal["portrait", "body"] = Field(
         "portrait", description="`portrait`: the face fills ≥ `min_face_share` of the square; `body`: as much as fits."
     )

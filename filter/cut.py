@@ -22,14 +22,15 @@ from filter.config import FilterConfig, FilterRun
 from filter.crop import Square, box_into_crop, face_square, into_crop, training_square, visible
 from filter.decide import Verified
 from filter.doubles import same_person_cosine
-from filter.models import model_names
+from filter.keypoints import STAGE as POSE
+from filter.keypoints import Pose, in_crop
+from filter.models import model_names, pose_names
 from filter.names import Finding
 from filter.portrait import Portrait
 from filter.scan import Scanned
 
 VERSION = 1
-UPSTREAM = ("scan", "verify")
-NO_KEYPOINTS = "no pose model is configured"
+NO_MODEL = Rejection(POSE, "no pose model is configured")
 
 
 class CropStage:
@@ -40,6 +41,7 @@ class CropStage:
     def __init__(self, run: FilterRun, output: Output, doubles: Mapping[str, Finding]) -> None:
         self._config = run.filter
         self._buckets = run.shards.buckets
+        self._upstream = ("scan", "verify") if run.filter.pose == "none" else ("scan", "verify", POSE)
         self._tables = Tables(output)
         self._store = Store(output)
         self._set_aside = doubles if run.filter.verify.set_aside_same_person else {}
@@ -48,7 +50,7 @@ class CropStage:
         config = self._config
         settings = [config.framing, config.min_face_share, config.size_px, config.face_size_px, config.jpeg_quality]
         aside = sorted((i, f.same_as) for i, f in self._set_aside.items() if bucket_of(i, self._buckets) == bucket)
-        upstream = [self._tables.fingerprint(stage, bucket) for stage in UPSTREAM]
+        upstream = [self._tables.fingerprint(stage, bucket) for stage in self._upstream]
         return fingerprint(self.name, VERSION, settings, config.verify.rule, PIL.__version__, aside, upstream)
 
     def run(self, bucket: int, fingerprint: str, tick: Tick) -> None:
@@ -56,12 +58,19 @@ class CropStage:
 
     def _cut(self, bucket: int, tick: Tick) -> Iterator[Entry[Portrait]]:
         verified = {e.key: e.row for e in self._tables.read("verify", bucket, Verified) if e.row is not None}
+        poses = self._poses(bucket)
         for entry in self._tables.read("scan", bucket, Scanned):
             if entry.row is not None and entry.key in verified:
-                yield self._portrait(entry.row, verified[entry.key])
+                yield self._portrait(entry.row, verified[entry.key], poses.get(entry.key, NO_MODEL))
                 tick(self.name, 1)
 
-    def _portrait(self, scanned: Scanned, verified: Verified) -> Entry[Portrait]:
+    def _poses(self, bucket: int) -> dict[str, Pose | Rejection]:
+        """Of every verified photo, unless there is no pose model; a table of another run file's is not looked at."""
+        if POSE not in self._upstream:
+            return {}
+        return {e.key: e.row or e.rejection or NO_MODEL for e in self._tables.read(POSE, bucket, Pose)}
+
+    def _portrait(self, scanned: Scanned, verified: Verified, pose: Pose | Rejection) -> Entry[Portrait]:
         photo = scanned.photo
         aside = self._set_aside.get(photo.identity)
         if aside is not None:
@@ -72,15 +81,22 @@ class CropStage:
         picture = decode_picture(self._store.read(photo))
         if isinstance(picture, Rejection):
             return Entry(photo.key, None, picture)
-        return Entry(photo.key, cut(picture, scanned, verified, self._config))
+        return Entry(photo.key, cut(picture, scanned, verified, self._config, pose))
 
 
-def cut(picture: PILImage.Image, scanned: Scanned, verified: Verified, config: FilterConfig) -> Portrait:
+def cut(
+    picture: PILImage.Image,
+    scanned: Scanned,
+    verified: Verified,
+    config: FilterConfig,
+    pose: Pose | Rejection = NO_MODEL,
+) -> Portrait:
     """Both crops of a verified photo, and every coordinate in the crop's own pixels."""
     face = scanned.faces[verified.face_index]
     width, height = picture.size
     square = training_square(height, width, face.box_xyxy_px, config.framing, config.min_face_share)
     reference = face_square(height, width, face.box_xyxy_px)
+    points, scores = (None, None) if isinstance(pose, Rejection) else in_crop(pose, square, config.size_px)
     return Portrait(
         key=scanned.photo.key,
         identity=scanned.photo.identity,
@@ -97,10 +113,10 @@ def cut(picture: PILImage.Image, scanned: Scanned, verified: Verified, config: F
         identity_rule=config.verify.rule,
         sharpness=scanned.measures.sharpness,
         colourfulness=scanned.measures.colourfulness,
-        keypoints=None,
-        keypoint_scores=None,
-        keypoints_reason=NO_KEYPOINTS,
-        models=model_names(config),
+        keypoints=points,
+        keypoint_scores=scores,
+        keypoints_reason=pose.reason if isinstance(pose, Rejection) else None,
+        models=(*model_names(config), *pose_names(config)),
         image_jpeg=encode(resize(picture, square, config.size_px), config.jpeg_quality),
         face_jpeg=encode(resize(picture, reference, config.face_size_px), config.jpeg_quality),
     )

@@ -1,4 +1,4 @@
-"""Face detectors and embedders: the one table of names, weights, licences and calibrated thresholds.
+"""Face detectors, embedders and pose models: the one table of names, weights, licences and calibrated thresholds.
 
 Chooses and loads; a back-end's libraries are imported only when it is chosen.
 """
@@ -12,10 +12,12 @@ from pathlib import Path
 
 from filter.config import FilterConfig
 from filter.faces import FaceDetector, FaceEmbedder
+from filter.keypoints import PoseEstimator
 from filter.weights import ModelSpec as ModelSpec
 from filter.weights import cache_folder, sha256_of, weights_path
 
 PUBLIC_DOMAIN = "public domain (CC0-1.0)"
+MEDIAPIPE = "github.com/google-ai-edge/mediapipe"
 DLIB_MODELS = "github.com/davisking/dlib-models, in the package face_recognition_models"
 
 DLIB_LANDMARKS_5 = ModelSpec(
@@ -59,6 +61,28 @@ MOBILEFACENET = ModelSpec(
     source="github.com/foamliu/MobileFaceNet",
     url="https://raw.githubusercontent.com/foamliu/MobileFaceNet/"
     "a6cc9032a659b615f477833e1a70b5e7931bcccc/weights/MobileFaceNet.onnx",
+)
+BLAZEPOSE_DETECTOR = ModelSpec(
+    name="blazepose-detector",
+    file="blazepose_detection.tflite",
+    sha256="a63c614bef30d35947f13be361820b1e4e3bec9cfeebf4d11216a18373108e85",
+    num_bytes=2_962_288,
+    licence="Apache-2.0",
+    input_size="224x224",
+    source=MEDIAPIPE,
+    url="https://raw.githubusercontent.com/google-ai-edge/mediapipe/"
+    "d4bb35fe5a44/mediapipe/modules/pose_detection/pose_detection.tflite",
+)
+BLAZEPOSE_LANDMARKER = ModelSpec(
+    name="blazepose-landmarks-lite",
+    file="blazepose_landmark_lite.tflite",
+    sha256="f17bfbecadb61c3be1baa8b8d851cc6619c870a87167b32848ad20db306b9d61",
+    num_bytes=2_819_824,
+    licence="Apache-2.0",
+    input_size="256x256",
+    source=MEDIAPIPE,
+    url="https://raw.githubusercontent.com/google-ai-edge/mediapipe/"
+    "710fb3de58dc10b7bc75f9cb758300c9016a5e4f/mediapipe/modules/pose_landmark/pose_landmark_lite.tflite",
 )
 INSIGHTFACE_LICENCE = "non-commercial research only (github.com/deepinsight/insightface)"
 RETINA_FACE_LICENCE = (
@@ -109,6 +133,12 @@ EMBEDDERS: dict[str, EmbedderSpec] = {
     "open": EmbedderSpec((MOBILEFACENET,), 128, threshold=0.40, pair_threshold=0.35, same_person_cosine=0.70),
     "insightface": EmbedderSpec((), 512, threshold=0.35, pair_threshold=0.28, same_person_cosine=0.70),
 }
+POSES: dict[str, tuple[ModelSpec, ...]] = {
+    "none": (),
+    "blazepose": (BLAZEPOSE_DETECTOR, BLAZEPOSE_LANDMARKER),
+    "vitpose": (BLAZEPOSE_DETECTOR, BLAZEPOSE_LANDMARKER),
+}
+"""Pinned weights of each pose model. ViTPose's own come from the Hugging Face hub; BlazePose tells it where to look."""
 
 
 def load_detector(config: FilterConfig) -> FaceDetector:
@@ -151,6 +181,19 @@ def load_embedder(config: FilterConfig) -> FaceEmbedder:
             )
 
 
+def load_pose(config: FilterConfig) -> PoseEstimator:
+    """The configured pose model, ready to use. Raises InputError for missing packages and weights."""
+    from filter.backends.blazepose import BlazePose
+
+    assert config.pose != "none", "there is nothing to load"
+    blazepose = BlazePose(weights_path(BLAZEPOSE_DETECTOR), weights_path(BLAZEPOSE_LANDMARKER))
+    if config.pose == "blazepose":
+        return blazepose
+    from filter.backends.vitpose import VitPose
+
+    return VitPose(config.vitpose_model, config.vitpose_revision, blazepose)
+
+
 def min_face_score(config: FilterConfig) -> float:
     """The configured least detector score, or the detector's own."""
     return DETECTORS[config.models].min_score if config.min_face_score is None else config.min_face_score
@@ -162,7 +205,7 @@ def embedder_spec(config: FilterConfig) -> EmbedderSpec:
 
 
 def model_names(config: FilterConfig) -> tuple[str, ...]:
-    """Name and version of every model in use, as recorded in each row; a change in any changes the names.
+    """Name and version of every face model in use, as recorded in each row; a change in any changes the names.
 
     Raises InputError when a file that is not pinned is missing and cannot be downloaded.
     """
@@ -180,9 +223,24 @@ def model_names(config: FilterConfig) -> tuple[str, ...]:
     return tuple(names)
 
 
+def pose_names(config: FilterConfig) -> tuple[str, ...]:
+    """As `model_names`, of the pose models."""
+    names = [spec.version for spec in POSES[config.pose]]
+    if config.pose == "vitpose":
+        from filter.backends.vitpose import version
+
+        names.append(version(config.vitpose_model, config.vitpose_revision))
+    return tuple(names)
+
+
 def licences(config: FilterConfig) -> list[str]:
     """One line a model in use, to be printed once at start."""
-    lines = [f"{spec.name}: {spec.licence} ({spec.source})" for spec in _pinned(config)]
+    specs = (*_pinned(config), *POSES[config.pose])
+    lines = [f"{spec.name}: {spec.licence} ({spec.source})" for spec in specs]
+    if config.pose == "vitpose":
+        from filter.backends.vitpose import licence
+
+        lines.append(licence(config.vitpose_model, config.vitpose_revision))
     if config.models == "retina-face":
         lines.insert(0, f"retina-face: {RETINA_FACE_LICENCE}")
     if "insightface" in (config.models, config.embedder_name):

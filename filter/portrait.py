@@ -37,8 +37,9 @@ class Portrait:
     sharpness: float
     colourfulness: float
     keypoints: tuple[Point, ...] | None
-    """12 body points in pixels of `image_jpeg` (COCO 5–16); None when unknown."""
+    """12 body points in pixels of `image_jpeg`, as `keypoints.NAMES`; some outside it. None when unknown."""
     keypoint_scores: tuple[float, ...] | None
+    """How surely each can be seen in `image_jpeg`, 0–1; 0 outside it."""
     keypoints_reason: str | None
     """Why `keypoints` is None."""
     models: tuple[str, ...]

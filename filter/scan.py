@@ -22,7 +22,7 @@ from filter.config import FilterConfig, FilterRun
 from filter.duplicates import DUPLICATE, Seen, strictest_licences
 from filter.faces import Face, FaceDetector, FaceEmbedder, Image
 from filter.isolate import Journal, OneAtATime
-from filter.models import DETECTORS, load_detector, load_embedder, model_names
+from filter.models import load_detector, load_embedder, min_face_score, model_names
 from filter.resolution import Measures, check_resolution, measure
 
 VERSION = 2
@@ -56,7 +56,6 @@ class Examiner:
         self._config = config
         self._detector: FaceDetector = load_detector(config)
         self._embedder: FaceEmbedder = load_embedder(config)
-        self._min_score = DETECTORS[config.models].min_score if config.min_face_score is None else config.min_face_score
 
     def look(self, content: bytes) -> tuple[Image, Measures] | Rejection:
         """Decode and measure; Rejection for what is no photo or too small a one."""
@@ -71,25 +70,27 @@ class Examiner:
     def faces(self, photo: Photo, image: Image, measures: Measures) -> Outcome:
         """Find the faces that count and embed them."""
         found = self._detector.detect(image, self._config.min_face_px)
-        counting = self._counting(found)
-        if isinstance(counting, Rejection):
-            return counting
-        rows = self._embedder.embed(image, counting)
-        faces = tuple(dataclasses.replace(f, embedding=e) for f, e in zip(counting, rows, strict=True))
+        chosen = counting(found, self._config)
+        if isinstance(chosen, Rejection):
+            return chosen
+        rows = self._embedder.embed(image, chosen)
+        faces = tuple(dataclasses.replace(f, embedding=e) for f, e in zip(chosen, rows, strict=True))
         return Scanned(photo, measures, faces, len(found))
 
-    def _counting(self, found: list[Face]) -> list[Face] | Rejection:
-        least_px, most = self._config.min_face_px, self._config.max_faces
-        sure = [f for f in found if f.score >= self._min_score]
-        if not sure:
-            best = max((f.score for f in found), default=None)
-            return Rejection(FACES, "no_face", best, self._min_score)
-        if most is not None and len(sure) > most:
-            return Rejection(FACES, "too_many_faces", float(len(sure)), float(most))
-        large = [f for f in sure if f.side_px >= least_px]
-        if not large:
-            return Rejection(FACES, "face_too_small", max(f.side_px for f in sure), float(least_px))
-        return large
+
+def counting(found: list[Face], config: FilterConfig) -> list[Face] | Rejection:
+    """The faces that count, or why the photo is rejected."""
+    least_px, most, least_score = config.min_face_px, config.max_faces, min_face_score(config)
+    sure = [f for f in found if f.score >= least_score]
+    if not sure:
+        best = max((f.score for f in found), default=None)
+        return Rejection(FACES, "no_face", best, least_score)
+    if most is not None and len(sure) > most:
+        return Rejection(FACES, "too_many_faces", float(len(sure)), float(most))
+    large = [f for f in sure if f.side_px >= least_px]
+    if not large:
+        return Rejection(FACES, "face_too_small", max(f.side_px for f in sure), float(least_px))
+    return large
 
 
 def examine(

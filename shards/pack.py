@@ -18,7 +18,7 @@ from shards.sample import Sample, to_sample
 from shards.tar import sample_size
 from shards.write import write_bucket
 
-VERSION = 2
+VERSION = 3
 TARS = "tars"
 UPSTREAM = ("crop", "caption")
 

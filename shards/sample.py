@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caption.captioned import Captioned
+from filter.keypoints import NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,13 @@ def to_sample(row: Captioned) -> Sample:
         "identity_rule": portrait.identity_rule,
         "sharpness": round(portrait.sharpness, 2),
         "colourfulness": round(portrait.colourfulness, 4),
-        "keypoints": None if portrait.keypoints is None else [_rounded(p) for p in portrait.keypoints],
-        "keypoint_scores": None if portrait.keypoint_scores is None else _rounded(portrait.keypoint_scores, 4),
+        # No field is ever null: `datasets` takes a field's type from the first samples it sees. An unknown keypoint
+        # is 0, 0 with score 0, as in COCO; an unknown text is "". A local file's path is left out, since it holds
+        # the person's name.
+        "keypoints": [_rounded(point) for point in portrait.keypoints or ((0.0, 0.0),) * len(NAMES)],
+        "keypoint_scores": _rounded(portrait.keypoint_scores or (0.0,) * len(NAMES), 4),
         "keypoints_reason": portrait.keypoints_reason or "",
         "sha256": photo.sha256,
-        # "" for what is unknown, never null: `datasets` takes a field's type from the first samples it sees.
-        # A local file's path is left out, since it holds the person's name.
         "page_url": photo.page_url or "",
         "image_url": photo.image_url or "",
         "licence": photo.licence or "",

@@ -16,6 +16,7 @@ from crawl.tables import Tables
 from filter.cut import CropStage
 from filter.decide import VerifyStage
 from filter.names import Finding
+from filter.pose import pose_stages
 from filter.scan import ScanStage
 from shards.config import BuildRun
 from shards.pack import PackStage
@@ -28,7 +29,8 @@ def first_half(run: BuildRun, output: Output) -> list[Stage]:
 
 def second_half(run: BuildRun, output: Output, doubles: Mapping[str, Finding]) -> list[Stage]:
     """Verified identities → shards."""
-    return [CropStage(run, output, doubles), CaptionStage(run, output), PackStage(run, output)]
+    poses = pose_stages(run, output)
+    return [*poses, CropStage(run, output, doubles), CaptionStage(run, output), PackStage(run, output)]
 
 
 def second_half_gpus(run: BuildRun, there: float) -> float:

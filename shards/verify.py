@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from types import NoneType
 from typing import IO, Any
 
 from crawl.decode import decode
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.photo import Rejection, bucket_of
+from filter.keypoints import NAMES
 from shards.checksum import Both
 from shards.index import FOLDER, INDEX, Index, IndexRow, ShardRow, place_of, read_index
 from shards.read import parse_sample
@@ -26,7 +26,6 @@ from shards.sample import Sample
 from shards.tar import ShardError, regions
 
 _NUMBER = (int, float)
-_LIST_OR_NONE = (list, NoneType)
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "key": str,
     "identity": str,
@@ -48,8 +47,8 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "identity_rule": str,
     "sharpness": _NUMBER,
     "colourfulness": _NUMBER,
-    "keypoints": _LIST_OR_NONE,
-    "keypoint_scores": _LIST_OR_NONE,
+    "keypoints": list,
+    "keypoint_scores": list,
     "keypoints_reason": str,
     "sha256": str,
     "page_url": str,
@@ -155,7 +154,7 @@ def _examine(region: bytes, name: str) -> tuple[str, list[str]]:
         sample = parse_sample(region, name)
     except ShardError as error:
         return "", [str(error)]
-    problems = [*_field_problems(sample.metadata), *_picture_problems(sample)]
+    problems = [*_field_problems(sample.metadata), *_keypoint_problems(sample.metadata), *_picture_problems(sample)]
     return sample.identity, [f"{name}: {sample.key}: {problem}" for problem in problems]
 
 
@@ -165,6 +164,24 @@ def _field_problems(metadata: dict[str, Any]) -> Iterator[str]:
             yield f"the JSON has no {field_name}"
         elif not isinstance(metadata[field_name], kinds) or isinstance(metadata[field_name], bool):
             yield f"{field_name} in the JSON is {reprlib.repr(metadata[field_name])}"
+
+
+def _keypoint_problems(metadata: dict[str, Any]) -> Iterator[str]:
+    points, scores = metadata.get("keypoints"), metadata.get("keypoint_scores")
+    if isinstance(points, list) and not (len(points) == len(NAMES) and all(map(_is_point, points))):
+        yield f"keypoints in the JSON are not {len(NAMES)} points: {reprlib.repr(points)}"
+    if isinstance(scores, list) and not (
+        len(scores) == len(NAMES) and all(_is_number(s) and 0 <= s <= 1 for s in scores)
+    ):
+        yield f"keypoint_scores in the JSON are not {len(NAMES)} numbers of 0–1: {reprlib.repr(scores)}"
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, _NUMBER) and not isinstance(value, bool)
 
 
 def _picture_problems(sample: Sample) -> Iterator[str]:
