@@ -1,7 +1,7 @@
 """Scrapy's downloader behind the gate, and what the many errors of the network mean.
 
-Every request of the child process passes here, whoever makes it: a spider through Scrapy's engine, or
-`PoliteDownloader.get`. Knows nothing of photos or results.
+Every request of the child process passes here, whoever makes it, a spider through Scrapy's engine among them.
+Knows nothing of photos or results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from OpenSSL import SSL
-from scrapy import Request
+from scrapy import Request, signals
 from scrapy.core.downloader import Downloader
 from scrapy.crawler import Crawler
 from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddleware
@@ -32,7 +32,7 @@ from twisted.web.client import ResponseFailed
 from twisted.web.error import SchemeNotSupported
 
 from crawl.fetching.gate import Gate, Refused
-from crawl.fetching.handler import ShortBody, TooLarge
+from crawl.fetching.handler import Handler, ShortBody, TooLarge
 from crawl.photo import Rejection
 from crawl.policy.guard import GuardedResolver, NotPublicAddress, guarded_settings
 from crawl.policy.politeness import FetchSettings
@@ -67,7 +67,9 @@ class PoliteDownloader(Downloader):
             lambda: datetime.now(UTC),
             crawler.settings[BEGUN_AT],
         )
+        self._handler = Handler(crawler)
         self._compression = HttpCompressionMiddleware(crawler=crawler)
+        crawler.signals.connect(self._handler.close, signals.engine_stopped)
 
     def fetch(self, request: Request, spider: Any = None) -> Deferred[Response | Request]:
         """For Scrapy's engine; fails with Refused."""
@@ -89,7 +91,7 @@ class PoliteDownloader(Downloader):
         """Ask once. Raises Refused when there is no answer."""
         await self._guarded()
         try:
-            return self._decoded(request, await self.handlers.download_request_async(request))
+            return self._decoded(request, await self._handler.download_request(request))
         except Exception as error:
             raise Refused(self._refusal_of(error), request.url) from error
 
@@ -126,13 +128,12 @@ def scrapy_settings(settings: FetchSettings, hosts: Sequence[str], begun_at: flo
     """
     logging.disable(logging.WARNING)
     guarded = guarded_settings(settings.own_hosts, settings.allowed_networks)
-    handler = "crawl.fetching.handler.Handler"
     return guarded | {
         FETCH_SETTINGS: dataclasses.asdict(settings),
         HOSTS: sorted(hosts),
         BEGUN_AT: begun_at,
         "DOWNLOADER": "crawl.fetching.downloader.PoliteDownloader",
-        "DOWNLOAD_HANDLERS": guarded["DOWNLOAD_HANDLERS"] | {"http": handler, "https": handler},
+        "DOWNLOAD_HANDLERS": guarded["DOWNLOAD_HANDLERS"] | {"http": None, "https": None},
         "DOWNLOADER_MIDDLEWARES_BASE": {},
         "SPIDER_MIDDLEWARES_BASE": {
             "scrapy.spidermiddlewares.start.StartSpiderMiddleware": 25,

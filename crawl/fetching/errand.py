@@ -24,7 +24,7 @@ from crawl.policy.signals import signals_in_headers, tdm_reserved
 from crawl.store import Store, suffix_of
 
 ACCEPT = b"image/jpeg,image/png;q=0.9,image/webp;q=0.8,image/avif;q=0.7,*/*;q=0.1"
-_SIGNALS = (b"X-Robots-Tag", b"Tdm-Reservation")
+_SIGNALS = frozenset((b"X-Robots-Tag", b"Tdm-Reservation"))
 _SNIFFED_BYTES = 12
 """What `suffix_of` looks at."""
 
@@ -153,12 +153,8 @@ def _sha256(content: bytes, known: Fetched | None) -> str:
 
 
 def _signal_headers(headers: Headers) -> list[tuple[str, str]]:
-    return [
-        (name.decode().lower(), value.decode("latin-1"))
-        for name in _SIGNALS
-        if name in headers
-        for value in headers.getlist(name)
-    ]
+    found = sorted(_SIGNALS.intersection(headers))
+    return [(name.decode().lower(), value.decode("latin-1")) for name in found for value in headers.getlist(name)]
 
 
 def _text(headers: Headers, name: str) -> str | None:

@@ -36,7 +36,7 @@ from crawl.policy.tdm import Tdm
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEPT_HEADERS = (b"User-Agent", b"Accept", b"Accept-Encoding", b"Accept-Language")
 """What may follow a redirect."""
-_NEVER_SENT = (b"Cookie", b"Referer", b"Proxy-Authorization")
+_NEVER_SENT = frozenset((b"Cookie", b"Referer", b"Proxy-Authorization"))
 _RETRIED_AT_ONCE = ("connection", "short_body")
 _FAILURES = (*_RETRIED_AT_ONCE, "timeout", "tls", "error")
 _PASSED_ON = ("not_public", "bad_url", "dns", "host_unavailable", "partition_timeout")
@@ -254,8 +254,8 @@ class Gate:
 
     def _prepared(self, request: Request) -> Request:
         """With our name and nobody's cookies."""
-        for name in _NEVER_SENT:
-            request.headers.pop(name, None)
+        for name in _NEVER_SENT.intersection(request.headers):
+            del request.headers[name]
         request.headers[b"User-Agent"] = self._settings.agent
         request.headers.setdefault(b"Accept-Encoding", b"identity")
         return request

@@ -79,7 +79,7 @@ class Handler(HTTP11DownloadHandler):
         watch: Watch | None = request.meta.get(WATCH)
         body = b""
         if watch is not None and watch.begins(headers, num_bytes):
-            _abort(answer._transport)
+            answer._transport.loseConnection()
         elif num_bytes != 0:  # of an answer without a body the end is never told
             reader = _Reader(watch, self._max_bytes, num_bytes or 0)
             answer.deliverBody(reader)
@@ -109,7 +109,8 @@ class _Reader(Protocol):
         self._parts.append(data)
         self._num_bytes += len(data)
         if self._watch is not None and self._watch.goes_on(data):
-            _abort(self.transport)
+            transport: Any = self.transport
+            transport.loseConnection()
             self.body.callback(b"".join(self._parts))
         elif self._num_bytes > self._max_bytes:
             self._refuse_size()

@@ -47,14 +47,15 @@ class Partition:
         self.todo = f"{folder}/{host_key(host)}.todo"
         self.pending = 0
         """How many the last plan asks for."""
-        self._shared: dict[str, list[Target]] = {}
+        self._shared: dict[str, list[Record]] = {}
 
     def plan(self) -> int:
         """Write down what is to be asked, a JSON line each, re-checks first; returns how many.
 
         When nothing is, what an earlier call may have left open is settled here and now.
         """
-        wanted = {target_key(target): target for target in self._targets}
+        records = map(to_record, self._targets)
+        wanted = {_key_of(record): record for record in records}
         done: set[str] = set()
         addresses: set[str] = set()
         self.pending = 0
@@ -69,14 +70,14 @@ class Partition:
                     self.pending += 1
             self._shared = {}
             for key, target in wanted.items():
-                address = address_key(target.image_url)
                 if key in done:
                     continue
+                address = address_key(target["image_url"])
                 if address in addresses:
                     self._shared.setdefault(address, []).append(target)
                     continue
                 addresses.add(address)
-                todo.write(_line(key, to_record(target)))
+                todo.write(_line(key, target))
                 self.pending += 1
         if not self.pending:
             self.settle()
@@ -147,8 +148,7 @@ class Partition:
         journal = Journal(self.journal)
         for address, targets in self._shared.items():
             for target in targets:
-                row = found[address] | {"target": to_record(target)}
-                journal.append({"key": target_key(target), "row": row})
+                journal.append({"key": _key_of(target), "row": found[address] | {"target": target}})
         journal.close()
 
     def _write(self) -> None:
