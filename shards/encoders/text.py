@@ -5,6 +5,7 @@ Knows nothing of triggers or prompts in parts: an adapter that edits token ids d
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 MAX_TOKENS = 77
+_TURN = threading.Lock()
+"""A tokenizer keeps how it pads in itself; the thread that makes batches and an adapter in another use the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,13 @@ class TextEncoders(nn.Module):
 
     def ids(self, texts: Sequence[str]) -> list[Tensor]:
         """Per encoder [B, 77]: begin, tokens, end, padding; longer texts lose their tail, never the end token."""
-        return [
-            tokenizer(
-                list(texts), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-            ).input_ids
-            for tokenizer in self.tokenizers
-        ]
+        with _TURN:
+            return [
+                tokenizer(
+                    list(texts), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+                ).input_ids
+                for tokenizer in self.tokenizers
+            ]
 
     def forward(self, ids: Sequence[Tensor]) -> TextStates:
         """Per encoder token ids [B, 77]."""
@@ -77,3 +81,10 @@ class TextEncoders(nn.Module):
     def _none(self) -> TextStates:
         one = self.forward(self.ids([""]))
         return TextStates(one.hidden[:0], None if one.pooled is None else one.pooled[:0])
+
+
+def pieces(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Each text's token ids, however many, without begin, end and padding."""
+    with _TURN:
+        found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
+    return found

@@ -1,6 +1,12 @@
-"""The tiny tokenizer: a real byte-pair tokenizer that knows every listed word."""
+"""The tiny tokenizer: a real byte-pair tokenizer that knows every listed word; tokenizers used by two threads."""
+
+import threading
+import time
 
 from shards.encoders import tiny
+from shards.encoders.config import BaseConfig
+from shards.encoders.load import load_text
+from shards.encoders.text import pieces
 
 
 def test_every_listed_word_is_one_token_and_others_are_spelled():
@@ -11,3 +17,22 @@ def test_every_listed_word_is_one_token_and_others_are_spelled():
     assert len({tokenizer(word, add_special_tokens=False).input_ids[0] for word in words}) == len(set(words))
     assert tokenizer.decode(tokenizer("dentist", add_special_tokens=False).input_ids) == "dentist"
     assert len(tokenizer("dentist", add_special_tokens=False).input_ids) > 1
+
+
+def test_two_threads_share_the_tokenizers():
+    """As the loop's prefetching thread and an adapter that edits token ids do: each gets what it asked for."""
+    text, wrong, stop = load_text(BaseConfig()), [], threading.Event()
+
+    def unpadded():
+        while not stop.is_set():
+            found = pieces(text.tokenizers[0], ["a woman", "a man"])
+            wrong.extend(row for row in found if len(row) != 2)
+
+    thread = threading.Thread(target=unpadded)
+    thread.start()
+    until = time.monotonic() + 0.7
+    while time.monotonic() < until:
+        wrong.extend(ids.shape for ids in text.ids(["a man"]) if ids.shape != (1, 77))
+    stop.set()
+    thread.join()
+    assert wrong == []

@@ -21,7 +21,7 @@ STEPS = 20
 TOLERANCE = 1e-6
 """Relative. Other kernels of the same CPU (ATEN_CPU_CAPABILITY=default, =avx2 with oneDNN and MKL held to AVX2) differ
 by 2.2e-7 at most from those of AVX-512 that made the file."""
-FAMILIES = ("ip_adapter_base",)
+FAMILIES = ("ip_adapter_base", "thesis_5_1_7", "thesis_5_2_4")
 
 
 def losses(name):

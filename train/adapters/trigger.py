@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crawl.errors import InputError
-from shards.encoders.text import MAX_TOKENS, TextEncoders
+from shards.encoders.text import MAX_TOKENS, TextEncoders, pieces
 
 ROOM = MAX_TOKENS - 2
 """Tokens between begin and end."""
@@ -47,8 +47,8 @@ def _expand(
     tokenizer: Any, prompts: Sequence[str], positions: Sequence[int], counts: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     places = [at if count else 0 for at, count in zip(positions, counts, strict=True)]
-    heads = _tokens(tokenizer, [prompt[:at] for prompt, at in zip(prompts, places, strict=True)])
-    tails = _tokens(tokenizer, [prompt[at:] for prompt, at in zip(prompts, places, strict=True)])
+    heads = pieces(tokenizer, [prompt[:at] for prompt, at in zip(prompts, places, strict=True)])
+    tails = pieces(tokenizer, [prompt[at:] for prompt, at in zip(prompts, places, strict=True)])
     ids = torch.full((len(heads), MAX_TOKENS), int(tokenizer.pad_token_id))
     mask = torch.zeros(len(heads), MAX_TOKENS, dtype=torch.bool)
     for row, (head, tail, count) in enumerate(zip(heads, tails, counts, strict=True)):
@@ -66,8 +66,3 @@ def fit(head: Sequence[int], tail: Sequence[int], count: int) -> tuple[list[int]
     *before, word = head
     before = before[max(0, len(before) + count - ROOM) :]
     return [*before, *[word] * count, *tail][:ROOM], len(before)
-
-
-def _tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
-    return found
