@@ -62,7 +62,8 @@ class FilterConfig(Settings):
     max_faces: int | None = Field(None, ge=1, description="Most faces in a photo, of any size found.")
     verify: VerifyConfig = VerifyConfig()
     pose: Literal["none", "vitpose", "blazepose"] = Field(
-        "none", description="What finds 12 body keypoints of the verified person; `vitpose` uses both networks."
+        "none",
+        description="What finds 12 body keypoints of the verified person; `vitpose` looks where `blazepose` finds the body.",
     )
     vitpose_model: str = Field(
         "usyd-community/vitpose-base-simple", min_length=1, description="Name on the Hugging Face hub, or a folder."

@@ -184,9 +184,11 @@ def load_embedder(config: FilterConfig) -> FaceEmbedder:
 def load_pose(config: FilterConfig) -> PoseEstimator:
     """The configured pose model, ready to use. Raises InputError for missing packages and weights."""
     from filter.backends.blazepose import BlazePose
+    from filter.backends.blazepose_networks import BodyDetector, BodyLandmarker
 
     assert config.pose != "none", "there is nothing to load"
-    blazepose = BlazePose(weights_path(BLAZEPOSE_DETECTOR), weights_path(BLAZEPOSE_LANDMARKER))
+    detector, landmarker = weights_path(BLAZEPOSE_DETECTOR), weights_path(BLAZEPOSE_LANDMARKER)
+    blazepose = BlazePose(BodyDetector(detector), BodyLandmarker(landmarker))
     if config.pose == "blazepose":
         return blazepose
     from filter.backends.vitpose import VitPose

@@ -14,6 +14,8 @@ import yaml
 from caption.captioner import BACKENDS
 from caption.models import licences as caption_licences
 from crawl.output import Output
+from filter.config import FilterConfig
+from filter.keypoints import NAMES
 from filter.models import EMBEDDERS, licences
 from shards.config import BuildRun
 from shards.identities import UNKNOWN_LICENCE, read_identities
@@ -44,7 +46,8 @@ def card_text(run: BuildRun, output: Output) -> str:
         "# Identity photo dataset",
         f"{kept} verified photos of {len(identities)} people in {len(index.shards)} WebDataset shards, "
         f"built with Personae. Each sample: a {settings.size_px}×"
-        f"{settings.size_px} crop, a reference face crop, a caption in three parts, and where it came from.",
+        f"{settings.size_px} crop, a reference face crop, {_keypoints(settings)}a caption in three parts, and where it "
+        "came from.",
         "## What happened to every photo",
         _funnel_table(funnel(ledger)),
         "## How photos were chosen",
@@ -75,6 +78,10 @@ def _captions(run: BuildRun) -> list[str]:
     made_by = BACKENDS[run.caption.backend].made_by(run.caption)
     checked = "written by a vision-language model and checked for form, names and length, not for truth"
     return [f"captions: `{made_by}`, {checked}", *caption_licences(run.caption)]
+
+
+def _keypoints(settings: FilterConfig) -> str:
+    return "" if settings.pose == "none" else f"{len(NAMES)} body keypoints where a body was found, "
 
 
 def _metadata(kept: int) -> dict[str, object]:

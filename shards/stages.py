@@ -1,6 +1,6 @@
 """The steps of a build, in two halves: the cross-name check between them needs every identity's centre.
 
-And what the second half's workers need besides a core: captions by a model want a GPU.
+And what the second half's workers need besides a core: captions by a model, and ViTPose, want a GPU.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def second_half_gpus(run: BuildRun, there: float) -> float:
     wanted = run.engine.gpus_per_worker
     if wanted is None:
         of_backend = {"qwen": min(1.0, there), "vllm": float(run.caption.vllm.tensor_parallel)}
-        wanted = of_backend.get(run.caption.backend, 0.0)
+        of_pose = min(1.0, there) if run.filter.pose == "vitpose" else 0.0
+        wanted = max(of_backend.get(run.caption.backend, 0.0), of_pose)
     if wanted > there:
         key = "engine.gpus_per_worker" if run.engine.gpus_per_worker else f"caption.backend: {run.caption.backend}"
         raise InputError(f"{key}: a worker needs {wanted:g} GPUs, Ray sees {there:g}")

@@ -8,7 +8,6 @@ is seen: it finds bodies that do not hang straight below their face. Knows no id
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +47,8 @@ AT_THE_FACE, ELSEWHERE = 0.6, 1.25
 class BlazePose:
     """Body detector and landmarker. The scores are the landmarks' visibility, 0–1."""
 
-    def __init__(self, detector: Path, landmarker: Path) -> None:
-        self._detector, self._landmarker = BodyDetector(detector), BodyLandmarker(landmarker)
+    def __init__(self, detector: BodyDetector, landmarker: BodyLandmarker) -> None:
+        self._detector, self._landmarker = detector, landmarker
 
     def estimate(self, photos: Sequence[PILImage.Image], faces: Sequence[Face]) -> list[Pose | Rejection]:
         """One answer a photo."""
@@ -60,7 +59,7 @@ class BlazePose:
         """The body of this face in an upright photo, or why there is none: `no_body`, `other_body`."""
         photo = Photo(picture)
         body = self._follow(photo, face, below_face(face))
-        if seen(body, photo) < WHOLE or distance(body, face) > AT_THE_FACE or body.presence < LEAST_PRESENCE:
+        if seen(body, photo) < WHOLE or doubtful(body, face):
             body = self._other(photo, face, body) or body
         return refused(body, photo, face) or body
 
@@ -79,8 +78,7 @@ class BlazePose:
     def _other(self, photo: Photo, face: Face, body: Landmarks) -> Landmarks | None:
         """A body that lies another way and of which more is seen, from what the detector says of this face."""
         angle = self._angle(photo, face)
-        doubtful = body.presence < LEAST_PRESENCE or distance(body, face) > AT_THE_FACE
-        if angle is None or not (doubtful or abs(between(angle, body.region.angle)) > TURNED):
+        if angle is None or not (doubtful(body, face) or abs(between(angle, body.region.angle)) > TURNED):
             return None
         other = self._follow(photo, face, below_face(face, angle))
         sight = seen(other, photo)
@@ -102,6 +100,11 @@ def pose(body: Landmarks) -> Pose:
     """The 12 of 33 landmarks."""
     points = body.points_px[KEYPOINTS]
     return Pose(tuple((float(x), float(y)) for x, y in points), tuple(float(v) for v in body.visibility[KEYPOINTS]))
+
+
+def doubtful(body: Landmarks, face: Face) -> bool:
+    """Perhaps no body, or not this face's."""
+    return body.presence < LEAST_PRESENCE or distance(body, face) > AT_THE_FACE
 
 
 def refused(body: Landmarks, photo: Photo, face: Face) -> Rejection | None:

@@ -13,17 +13,21 @@ from filter.config import FilterConfig
 from filter.models import (
     DETECTORS,
     EMBEDDERS,
+    POSES,
     embedder_spec,
     licences,
     load_detector,
     load_embedder,
+    load_pose,
     min_face_score,
     model_names,
+    pose_names,
 )
 from filter.weights import weights_path
 
 ACCEPTED = "insightface-non-commercial"
-PINNED = {spec.name: spec for entry in (*DETECTORS.values(), *EMBEDDERS.values()) for spec in entry.weights}
+FACE_MODELS = (*DETECTORS.values(), *EMBEDDERS.values())
+PINNED = {spec.name: spec for specs in (*(entry.weights for entry in FACE_MODELS), *POSES.values()) for spec in specs}
 CONFIGS = [
     FilterConfig(models=models, embedder=embedder, accept_licence=ACCEPTED)
     for models, embedder in itertools.product(DETECTORS, (None, *EMBEDDERS))
@@ -60,7 +64,7 @@ def test_pinned_weights_are_pinned_and_come_from_somewhere(spec):
     assert spec.licence
     assert (spec.url is None) != (spec.package is None)
     if spec.url:
-        assert re.match(r"https://raw\.githubusercontent\.com/[\w.-]+/[\w.-]+/[0-9a-f]{40}/", spec.url)
+        assert re.match(r"https://raw\.githubusercontent\.com/[\w.-]+/[\w.-]+/[0-9a-f]{12,40}/", spec.url)
 
 
 @pytest.mark.parametrize("spec", [s for s in PINNED.values() if s.package], ids=lambda s: s.name)
@@ -110,6 +114,25 @@ def test_every_choice_prints_a_line_a_model(config):
     )
     uses_insightface = "insightface" in (config.models, config.embedder_name)
     assert any("non-commercial" in line and ACCEPTED in line for line in lines) == uses_insightface
+
+
+def test_a_pose_model_is_told_and_named_beside_the_face_models():
+    without, config = FilterConfig(), FilterConfig(pose="blazepose")
+    assert licences(config)[: len(licences(without))] == licences(without)
+    assert [line.partition(":")[0] for line in licences(config)[-2:]] == [
+        "blazepose-detector",
+        "blazepose-landmarks-lite",
+    ]
+    assert all("Apache-2.0" in line for line in licences(config)[-2:])
+    assert pose_names(without) == ()
+    assert all(re.fullmatch(r"blazepose-[\w-]+@[0-9a-f]{8}", name) for name in pose_names(config))
+    assert model_names(config) == model_names(without), "a scan does not depend on it"
+
+
+def test_missing_pose_weights_are_one_line_with_the_address_and_the_place(cache, no_network):
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed: pip install personae[pose]")
+    with pytest.raises(InputError, match=r"mediapipe/.*pose_detection\.tflite.*put the file at .*blazepose_detection"):
+        load_pose(FilterConfig(pose="blazepose"))
 
 
 @pytest.mark.parametrize("models", ["embedded", "open"])
@@ -193,14 +216,21 @@ def test_what_is_missing_and_cannot_be_downloaded_is_said_in_one_line(cache, no_
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import filter.models", "dlib onnxruntime insightface retinaface cv2 torch sklearn numpy.testing"),
+        (
+            "import filter.models",
+            "dlib onnxruntime insightface retinaface cv2 torch sklearn numpy.testing ai_edge_litert",
+        ),
         (
             "load_detector(FilterConfig()), load_embedder(FilterConfig())",
             "onnxruntime insightface retinaface cv2 torch",
         ),
         (
             "c = FilterConfig(models='open', embedder='embedded'); licences(c), model_names(c), load_embedder(c)",
-            "onnxruntime insightface retinaface cv2 torch",
+            "onnxruntime insightface retinaface cv2 torch ai_edge_litert",
+        ),
+        (
+            "from filter.models import pose_names; c = FilterConfig(pose='vitpose'); licences(c), pose_names(c)",
+            "onnxruntime insightface retinaface cv2 torch ai_edge_litert transformers",
         ),
     ],
 )

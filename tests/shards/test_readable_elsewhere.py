@@ -18,6 +18,7 @@ from crawl.output import Output
 from shards.identities import Identity
 from shards.index import INDEX, IndexRow, ShardRow, read_index, write_index
 from shards.ledger import LedgerRow
+from shards.sample import to_sample
 from shards.tar import REQUIRED
 from shards.verify import FIELDS
 
@@ -72,24 +73,27 @@ def test_datasets_in_a_stream(folder, tmp_path):
     assert lines == [f"{s.key} {(48, 48)} {s.metadata['general']}" for s in samples]
 
 
-def test_datasets_in_a_stream_with_fields_that_come_late(tmp_path, make_bucket, write):
-    """As the document says: null in the first five samples, something later."""
-    samples = make_bucket([4, 8])
-    late = {"author": "someone", "signals": "noai", "keypoints": [[1.5, 2.0]] * 12, "keypoint_scores": [0.5] * 12}
-    mixed = [s if n < 7 else replace(s, metadata={**s.metadata, **late}) for n, s in enumerate(samples)]
-    write(Output(str(tmp_path / "my-dataset")), 0, mixed)
-    code = snippet("python", "load_dataset") + '    print(sample["json"]["author"], sample["json"]["keypoints"])\n'
-    lines = run(code, tmp_path, tmp_path)
-    assert lines[1::2] == [" None"] * 7 + [f"someone {[[1.5, 2.0]] * 12}"] * 5
+@pytest.mark.parametrize("first", [0, 1], ids=["unknown first", "known first"])
+@pytest.mark.parametrize("streaming", [True, False], ids=["in a stream", "as a table"])
+def test_datasets_where_some_is_known_and_some_is_not(tmp_path, make_row, write, streaming, first):
+    """`datasets` takes a field's type from the first five samples; here the others differ."""
+    known = {"keypoints": ((1.5, 2.0), (-3.25, 70.0)) * 6, "keypoint_scores": (0.5, 0.0) * 6, "keypoints_reason": None}
+    places = {"author": "someone", "page_url": "https://example.org/", "signals": ("noai",)}
 
+    def row(number):
+        unknown = make_row("0" * 16, number)
+        if (number >= 7) == bool(first):
+            return unknown
+        photo = replace(unknown.portrait.photo, **places)
+        return replace(unknown, portrait=replace(unknown.portrait, photo=photo, **known))
 
-def test_datasets_as_a_table_with_text_that_comes_late(tmp_path, make_bucket, write):
-    samples = make_bucket([4, 8])
-    late = {"author": "someone", "page_url": "https://example.org/", "signals": "noai"}
-    mixed = [s if n < 7 else replace(s, metadata={**s.metadata, **late}) for n, s in enumerate(samples)]
-    write(Output(str(tmp_path / "my-dataset")), 0, mixed)
-    code = snippet("python", "load_dataset").replace(", streaming=True", "") + '    print(sample["json"]["author"])\n'
-    assert run(code, tmp_path, tmp_path)[1::2] == [""] * 7 + ["someone"] * 5
+    samples = [to_sample(row(number)) for number in range(12)]
+    write(Output(str(tmp_path / "my-dataset")), 0, sorted(samples, key=lambda sample: sample.key))
+    code = snippet("python", "load_dataset") + '    print(json.dumps(sample["json"], sort_keys=True))\n'
+    lines = run("import json\n" + (code if streaming else code.replace(", streaming=True", "")), tmp_path, tmp_path)
+    found = {read["key"]: read for read in map(json.loads, lines[1::2])}
+    assert found == {sample.key: sample.metadata for sample in samples}
+    assert sum(read["keypoints"] == [[0, 0]] * 12 for read in found.values()) == (5 if first else 7)
 
 
 def test_datasets_as_a_table(folder, tmp_path):

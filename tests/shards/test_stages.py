@@ -7,10 +7,12 @@ from shards.config import BuildRun
 from shards.stages import second_half_gpus
 
 
-def run_of(backend, tensor_parallel=1, **engine):
+def run_of(backend, tensor_parallel=1, pose="none", **engine):
     caption = {"backend": backend, "model": "m", "endpoint": {"url": "http://127.0.0.1/v1"}}
     caption["vllm"] = {"tensor_parallel": tensor_parallel}
-    return BuildRun.model_validate({"output": "o", "crawl": {"root": "."}, "caption": caption, "engine": engine})
+    return BuildRun.model_validate(
+        {"output": "o", "crawl": {"root": "."}, "filter": {"pose": pose}, "caption": caption, "engine": engine}
+    )
 
 
 @pytest.mark.parametrize(
@@ -23,9 +25,13 @@ def run_of(backend, tensor_parallel=1, **engine):
         (run_of("qwen", gpus_per_worker=0.5), 1, 0.5),
         (run_of("qwen", gpus_per_worker=0), 8, 0),
         (run_of("vllm", 4), 8, 4),
+        (run_of("measured", pose="vitpose"), 8, 1),
+        (run_of("measured", pose="vitpose"), 0, 0),
+        (run_of("vllm", 4, pose="vitpose"), 8, 4),
+        (run_of("measured", pose="blazepose"), 8, 0),
     ],
 )
-def test_captions_by_a_model_take_a_gpu(run, there, gpus):
+def test_captions_by_a_model_and_vitpose_take_a_gpu(run, there, gpus):
     assert second_half_gpus(run, there) == gpus
 
 

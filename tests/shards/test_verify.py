@@ -161,6 +161,24 @@ WRONG_SAMPLES = {
     "another size": (lambda s: with_field(s, "size_px", 64), "the jpg is 48 px a side, the JSON says 64"),
     "text for a number": (lambda s: with_field(s, "face_score", "high"), "face_score in the JSON is 'high'"),
     "true for a number": (lambda s: with_field(s, "faces_in_photo", True), "faces_in_photo in the JSON is True"),
+    "eleven keypoints": (
+        lambda s: with_field(s, "keypoints", [[0.0, 0.0]] * 11),
+        "keypoints in the JSON are not 12 points",
+    ),
+    "keypoints of one number": (
+        lambda s: with_field(s, "keypoints", [[0.0]] * 12),
+        "keypoints in the JSON are not 12 points",
+    ),
+    "no keypoints at all": (lambda s: with_field(s, "keypoints", []), "keypoints in the JSON are not 12 points"),
+    "null for keypoints": (lambda s: with_field(s, "keypoints", None), "keypoints in the JSON is None"),
+    "a score above one": (
+        lambda s: with_field(s, "keypoint_scores", [0.5] * 11 + [1.5]),
+        "keypoint_scores in the JSON are not 12 numbers of 0–1",
+    ),
+    "a score that is text": (
+        lambda s: with_field(s, "keypoint_scores", [0.5] * 11 + ["1"]),
+        "keypoint_scores in the JSON are not 12 numbers of 0–1",
+    ),
     "null for text": (lambda s: with_field(s, "general", None), "general in the JSON is None"),
     **{f"no {field}": (lambda s, f=field: without(s, f), f"the JSON has no {field}") for field in list(FIELDS)[2:]},
 }

@@ -70,7 +70,8 @@ class _Lacking:
         if self._needs.face and len(metadata.get("landmarks_px") or ()) != _LANDMARKS:
             self._refuse(metadata, "has no landmarks_px, and the adapter needs face embeddings")
         for field, wanted in self._some.items():
-            self._some[field] = wanted and not metadata.get(field)
+            known = metadata.get(field) and not (field == "keypoints" and metadata.get("keypoints_reason"))
+            self._some[field] = wanted and not known
 
     def end(self) -> None:
         for field, wanted in self._some.items():

@@ -282,10 +282,13 @@ def test_a_vae_that_is_fitted_meanwhile_makes_cached_latents_untrue(tmp_path, wr
     assert not torch.equal(after.latents, before.latents)
 
 
+UNKNOWN = {"keypoints": [[0.0, 0.0]] * 12, "keypoint_scores": [0.0] * 12, "keypoints_reason": "no_body"}
+
+
 def test_bodies_without_pose_have_no_visible_keypoints(tmp_path, write_people, train_data):
     def poses(person, number):
         if number == 0:
-            return {"keypoints": None, "keypoint_scores": None, "keypoints_reason": "nobody found"}
+            return UNKNOWN
         return {"keypoints": [[-3.0, 9.0], [16.0, 32.0], [9.0, 70.0], *[[32.0, 64.0]] * 9]}
 
     data = train_data(write_people(tmp_path / "some", (3, 2), poses), size_px=32, needs=Needs(keypoints=True))
@@ -302,9 +305,7 @@ REFUSED = {
     "body": ({"body": ""}, Needs(parts=("general", "body")), r"{key}: body is empty, and the adapter"),
     "background": ({"background": ""}, Needs(parts=("background",)), r"{key}: has no background, nor has any other"),
     "landmarks": ({"landmarks_px": []}, Needs(face=True), r"{key}: has no landmarks_px, and the adapter needs"),
-    "keypoints": (
-        {"keypoints": None, "keypoints_reason": "no model"}, Needs(keypoints=True), r"{key}: has no keypoints \(no m"
-    ),
+    "keypoints": (UNKNOWN, Needs(keypoints=True), r"{key}: has no keypoints \(no_body\), nor has any"),
 }  # fmt: skip
 
 
