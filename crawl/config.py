@@ -207,7 +207,9 @@ def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[lis
 
 
 def _tags(model: type[BaseModel]) -> list[Any]:
-    return [f.default for f in model.model_fields.values() if typing.get_origin(f.annotation) is Literal]
+    """What a model is told by: fields that can have one value only, whether or not it is the default."""
+    literals = [f.annotation for f in model.model_fields.values() if typing.get_origin(f.annotation) is Literal]
+    return [value for literal in literals if len(typing.get_args(literal)) == 1 for value in typing.get_args(literal)]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -76,6 +76,18 @@ def test_overrides_are_typed_by_yaml(run_file):
         ("output: o\ncrawl: {rot: p}", [], "crawl.rot: unknown key (did you mean root?)"),
         ("output: o\ncrawl: {root: p, basiss: b}", [], "crawl.basiss: unknown key (did you mean basis?)"),
         ("output: o\ncrawl: {root: p, max_byte: 3}", [], "crawl.max_byte: unknown key (did you mean max_bytes?)"),
+        ("output: o\ncrawl: {source: urls, contact: a@b.c}", [], "crawl.path: Field required"),
+        (
+            "output: o\ncrawl: {source: commons, contact: a@b.c, quer: x}",
+            [],
+            "crawl.quer: unknown key (did you mean query",
+        ),
+        (
+            "output: o\ncrawl: {people: {list: csv, pat: x}, root: p}",
+            [],
+            "crawl.people.pat: unknown key (did you mean path",
+        ),
+        ("output: o\ncrawl: {sources: [{source: folder, root: p}, {source: urls}]}", [], "crawl.sources.1.path: Field"),
         ("output: o\ncrawl: {sources: []}", [], "crawl.sources: Tuple should have at least 1 item"),
         ("output: o\ncrawl: {sources: [{root: a}]}", [], "crawl.source: Unable to extract tag"),
         ("crawl: {root: p}", [], "output: Field required"),
