@@ -63,7 +63,7 @@ class FilterConfig(Settings):
     verify: VerifyConfig = VerifyConfig()
     pose: Literal["none", "vitpose", "blazepose"] = Field(
         "none",
-        description="What finds 12 body keypoints of the verified person; `vitpose` looks where `blazepose` finds the body.",
+        description="What finds 12 body keypoints of the verified person; `vitpose` looks where `blazepose` finds it.",
     )
     vitpose_model: str = Field(
         "usyd-community/vitpose-base-simple", min_length=1, description="Name on the Hugging Face hub, or a folder."
