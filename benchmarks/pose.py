@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -25,7 +26,7 @@ from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.store import Store
 from crawl.tables import Entry, Tables
-from filter import pose as pose_module
+from filter import pose
 from filter.backends import blazepose as person
 from filter.backends import blazepose_networks as networks
 from filter.backends.blazepose import BlazePose
@@ -141,10 +142,8 @@ def _moved(one: Labelled, right_px: float, scale: float, down_px: float = 0.0) -
 
 def _print_overhead(people: list[Labelled]) -> None:
     """One process, one thread; the stage as a build runs it, on a bucket that holds each photo several times."""
-    print(
-        "| clock | photos | s | decode | networks | crops, reading of outputs | the rest | whole / (decode + model) |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print("| clock | photos | s | decode | networks | around them | the rest | s / ideal | s / (decode + networks) |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, clock in (("wall", time.perf_counter), ("CPU", time.process_time)):
         with tempfile.TemporaryDirectory() as folder:
             run = FilterRun.model_validate(
@@ -155,7 +154,8 @@ def _print_overhead(people: list[Labelled]) -> None:
         model, decode, inside = spent["model"], spent["decode"], spent["networks"]
         parts = (decode, inside, model - inside, whole - model - decode)
         shares = " | ".join(f"{part / whole:.1%}" for part in parts)
-        print(f"| {name} | {photos} | {whole:.2f} | {shares} | {whole / (model + decode):.3f} |")
+        ratios = f"{whole / (model + decode):.3f} | {whole / (inside + decode):.3f}"
+        print(f"| {name} | {photos} | {whole:.2f} | {shares} | {ratios} |")
 
 
 def _prepare(run: FilterRun, people: list[Labelled]) -> int:
@@ -190,26 +190,15 @@ def _timed_stage(run: FilterRun, clock: Callable[[], float]) -> tuple[float, dic
     stage = PoseStage(run, Output(run.output))
     estimator = stage._loaded()
     with (
-        _instead(pose_module, "decode_picture", timed(pose_module.decode_picture, "decode")),
-        _instead(Network, "run", timed(Network.run, "networks")),
-        _instead(estimator, "estimate", timed(estimator.estimate, "model")),
+        patch.object(pose, "decode_picture", timed(pose.decode_picture, "decode")),
+        patch.object(Network, "run", timed(Network.run, "networks")),
+        patch.object(estimator, "estimate", timed(estimator.estimate, "model")),
     ):
         stage.run(0, "f", lambda name, photos: None)
         spent.clear()
         start = clock()
         stage.run(0, "f", lambda name, photos: None)
         return clock() - start, spent
-
-
-class _instead:
-    def __init__(self, owner: Any, name: str, value: Any) -> None:
-        self._owner, self._name, self._value, self._kept = owner, name, value, getattr(owner, name)
-
-    def __enter__(self) -> None:
-        setattr(self._owner, self._name, self._value)
-
-    def __exit__(self, *error: object) -> None:
-        setattr(self._owner, self._name, self._kept)
 
 
 if __name__ == "__main__":
