@@ -41,4 +41,5 @@ def test_a_point_is_moved_and_scaled_and_outside_it_cannot_be_seen(point, expect
 def test_scores_never_grow_and_places_are_never_lost(points):
     moved, scores = in_crop(pose(points), (0, 0, 1000, 1000), 100)
     assert np.array(moved) * 10 == pytest.approx(np.array(points))
-    assert all((score > 0) == (0 <= x <= 1000 and 0 <= y <= 1000) for score, (x, y) in zip(scores, points, strict=True))
+    # of the moved points: a ten-times smaller place may round onto the edge
+    assert all((score > 0) == (0 <= x <= 100 and 0 <= y <= 100) for score, (x, y) in zip(scores, moved, strict=True))
