@@ -82,7 +82,7 @@ def test_training_on_patterns_opens_the_gap(tiny_run, told_loop):
     after = gauges.measure()
     assert after["loss"] < before["loss"]
     assert after["swap_gap_low"] > 0, after
-    assert after["swap_gap"] > 10 * abs(before["swap_gap"]), (before, after)
+    assert after["swap_gap"] > 4 * abs(before["swap_gap"]), (before, after)
 
 
 def test_a_measurement_leaves_weights_gradients_and_mode_alone(gauges_of):

@@ -51,6 +51,7 @@ def run_of_ten(tiny_run):
             | loop,
             optim={"warmup_steps": 3, "schedule": "cosine", "lr": 1e-3},
             loss={"min_snr_gamma": 5, "noise_offset": 0.05},
+            data={"prefetch": 0},  # a step's batch is asked for in that step: `stopping` counts on it
         )
         return run.model_copy(update={"output": str(output)})
 
@@ -170,7 +171,7 @@ def finished(one_step, run_in):
 
 def test_other_data_is_refused(finished, synthetic):
     with pytest.raises(InputError, match=r"data\.dataset: synthetic: not the data of the run"):
-        train(finished(), synthetic(identities=5))
+        train(finished(loop={"steps": 2}), synthetic(identities=5))
 
 
 def test_what_changes_no_result_may_change(tmp_path, one_step, run_in, synthetic):

@@ -11,7 +11,7 @@ from train.export.check import check_exportable
 
 FOLDER = Path(__file__).parents[3] / "configs" / "train"
 RUNS = {path.stem: TrainRun(**yaml.safe_load(path.read_text())) for path in sorted(FOLDER.glob("*.yaml"))}
-OURS = {name: run for name, run in RUNS.items() if isinstance(run.adapter, IpAdapterSettings)}
+OURS = {n: run for n, run in RUNS.items() if isinstance(run.adapter, IpAdapterSettings) and n != "tiny"}
 
 
 def test_every_aggregation_is_there_shared_and_per_slot():
