@@ -4,6 +4,7 @@ import itertools
 import re
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from pydantic import ValidationError
@@ -46,6 +47,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def no_network(monkeypatch):
     """Every download fails at once, wherever the tests run: nothing listens at this proxy."""
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxy it was first used with
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.setenv(name, "" if name == "no_proxy" else "http://127.0.0.1:9")
