@@ -48,11 +48,11 @@ def drawn(photo: PILImage.Image, findings: Findings) -> PILImage.Image:
         pen.box(square, _CROP, 1)
     for face in findings.found:
         pen.box(face.box_xyxy_px, _COUNTS if face in findings.counting else _FOUND, 1)
+    if findings.pose is not None:
+        pen.pose(findings.pose)
     if findings.chosen is not None:
         pen.box(findings.chosen.box_xyxy_px, _CHOSEN, 2, findings.label)
         pen.points(findings.chosen.landmarks_px, _CHOSEN)
-    if findings.pose is not None:
-        pen.pose(findings.pose)
     return picture
 
 

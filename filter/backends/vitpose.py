@@ -91,7 +91,8 @@ def version(model: str, revision: str) -> str:
 
 def licence(model: str, revision: str) -> str:
     """One line, to be printed once at start."""
-    return f"{version(model, revision)}: {LICENCES.get(model, 'as its publisher states')} (huggingface.co)"
+    where = "" if Path(model).is_dir() else f" (huggingface.co/{model})"
+    return f"{version(model, revision)}: {LICENCES.get(model, 'as its publisher states')}{where}"
 
 
 def _loaded(model: str, revision: str) -> tuple[Any, Any, Any]:

@@ -142,6 +142,10 @@ def test_the_configured_one_is_loaded_and_named(folder, shared_models, monkeypat
         names[2],
     ]
     assert not any(str(folder.parent) in line for line in lines)
+    hub = licences(FilterConfig(pose="vitpose", vitpose_revision="abc"))[-1]
+    assert (
+        hub == "usyd-community/vitpose-base-simple@abc: Apache-2.0 (huggingface.co/usyd-community/vitpose-base-simple)"
+    )
 
 
 @pytest.mark.parametrize(
