@@ -65,7 +65,7 @@ class Optimiser:
         by_name: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             name, _, what = key.rpartition("#")
-            by_name.setdefault(name, {})[what] = value
+            by_name.setdefault(name, {})[what] = value.clone()  # a mapped file's place in memory is no tensor's
         states = {i: by_name[name] for i, name in enumerate(self._names) if name in by_name}
         self._adam.load_state_dict({"state": states, "param_groups": self._adam.state_dict()["param_groups"]})
 

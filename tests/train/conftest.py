@@ -1,6 +1,7 @@
 """Small runs on the tiny base, over people that are patterns; a UNet of SDXL's real size that takes no memory."""
 
 import dataclasses
+import os
 from functools import partial
 
 import pytest
@@ -20,6 +21,9 @@ from train.loop import Loop
 from train.optimise import Ema, Optimiser
 from train.processes import Processes
 from train.trained import trained
+
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes the tests start: sums of other parts are other numbers
 
 PX = 32
 SDXL = {

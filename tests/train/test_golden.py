@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from train.data.synthetic import Synthetic
 from train.processes import Processes
@@ -27,13 +26,8 @@ FAMILIES = ("ip_adapter_base", "thesis_5_1_7", "thesis_5_2_4")
 def losses(name):
     run = on_tiny(load(str(CONFIGS / f"{name}.yaml"), ["optim.warmup_steps=5", "optim.lr=1e-3"]))
     run = run.model_copy(update={"output": "/nonexistent", "loop": run.loop.model_copy(update={"steps": STEPS})})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        loop = start(run, Processes(), patterns).loop
-        return [record.losses["loss"] for record in loop.steps(0, STEPS, lambda: False)]
-    finally:
-        torch.set_num_threads(threads)
+    loop = start(run, Processes(), patterns).loop
+    return [record.losses["loss"] for record in loop.steps(0, STEPS, lambda: False)]
 
 
 def patterns(run, needs, base, draws):

@@ -68,7 +68,7 @@ def fetched(targets, output):
         for host, hosts in by_host(targets).items()
         for row in read_rows(host, hosts, output)
     ]
-    return photos, rows, sorted(os.listdir(output.path("tables/fetch")))
+    return photos, rows, output.names("tables/fetch")  # without temporaries, too
 
 
 def targets_of(site):

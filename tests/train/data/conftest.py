@@ -7,7 +7,6 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from crawl.output import Output
@@ -84,7 +83,6 @@ def people(tmp_path_factory, write_people):
 @pytest.fixture(scope="session")
 def base():
     """Tiny, with all encoders."""
-    torch.set_num_threads(1)
     return load_base(BaseConfig(), clip=True, face=True)
 
 
