@@ -8,7 +8,7 @@ demo: .venv/.installed
 	$(BIN)/python -m demo
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -309,8 +309,9 @@ def test_a_build_from_urls_on_the_engine(photos, tmp_path):
             f"{f.parent.name},http://{address}/{f.parent.name}/{f.name}" for f in photos[0].glob("group-[12]/view*")
         ]
         (tmp_path / "urls.csv").write_text("\n".join(["name,url", *lines]))
-        (tmp_path / "run.yaml").write_text(
-            RUN.format(output=tmp_path / "out", root="unused").replace(
+        run = RUN.replace("filter: {{", "filter: {{near_duplicate_bits: 0, ")  # keys, and so who is whose copy, change
+        (tmp_path / "run.yaml").write_text(  # with the port
+            run.format(output=tmp_path / "out", root="unused").replace(
                 "crawl: {root: unused}",
                 f"crawl: {{source: urls, path: {tmp_path}/urls.csv, contact: me@example.org, interval_s: 0, "
                 f"own_hosts: ['{address}']}}",
