@@ -66,11 +66,15 @@ class Gallery:
 @contextmanager
 def gallery_site(root: Path) -> Iterator[str]:
     """Serve the photos below `root`; yields HOST:PORT."""
-    handler = _handler(Gallery(root).answer)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), _handler(Gallery(root).answer)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *arguments: object) -> None:
+        """Nothing: a crawler may hang up at headers that opt out."""
 
 
 def _handler(

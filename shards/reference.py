@@ -6,10 +6,12 @@ import types
 import typing
 from collections.abc import Iterator
 
+import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from crawl.config import SOURCES
+from crawl.people.config import PEOPLE
 from shards.config import BuildRun
 
 _HEAD = """# Configuration
@@ -23,7 +25,8 @@ This page is made by `python -m shards.reference > docs/configuration.md`.
 def reference() -> str:
     """The page, as Markdown: one table a section."""
     sources = (section(f"a source: {name}", "", model, tag="source") for name, model in SOURCES.items())
-    return "\n".join([_HEAD, *sections("", BuildRun), *sources])
+    lists = (section(f"a list of people: {name}", "crawl.people.", model, tag="list") for name, model in PEOPLE.items())
+    return "\n".join([_HEAD, *sections("", BuildRun), *lists, *sources])
 
 
 def sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
@@ -69,10 +72,15 @@ def _type(annotation: object) -> str:
 
 
 def _yaml(value: object) -> str:
+    """As it would be written in the run file."""
+    if isinstance(value, BaseModel):
+        return _yaml(value.model_dump(mode="json"))
+    if isinstance(value, tuple):
+        value = list(value)
     return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if isinstance(value, bool | None)
-        else str(value)
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=1000)
+        .removesuffix("\n...\n")
+        .strip()
     )
 
 

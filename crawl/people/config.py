@@ -53,3 +53,5 @@ class WikidataPeople(Settings):
 
 
 PeopleSettings = Annotated[TextPeople | CsvPeople | WikidataPeople, Field(discriminator="list")]
+PEOPLE: dict[str, type[Settings]] = {"text": TextPeople, "csv": CsvPeople, "wikidata": WikidataPeople}
+"""By their `list`."""
