@@ -8,6 +8,7 @@ from crawl.command import load_run, run_here
 from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
 from crawl.tables import Tables
+from filter.classify import classify_stages
 from filter.config import FilterRun
 from filter.cut import CropStage
 from filter.decide import VerifyStage
@@ -34,7 +35,11 @@ def main() -> int:
     for line in licences(run.filter):
         print(line, file=sys.stderr)
     run_here([ScanStage(run, output), VerifyStage(run, output)], buckets, output, photos)
-    second = [*pose_stages(run, output), CropStage(run, output, find_doubles(run, output))]
+    second = [
+        *pose_stages(run, output),
+        *classify_stages(run, output),
+        CropStage(run, output, find_doubles(run, output)),
+    ]
     run_here(second, buckets, output, photos)
     portraits = sum(r is None for b in range(buckets) for r in tables.rejections("crop", b).values())
     print(f"{photos} photos, {portraits} portraits: {run.output}")

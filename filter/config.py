@@ -34,6 +34,21 @@ class VerifyConfig(Settings):
     set_aside_same_person: bool = Field(True, description="Set the smaller of two such names aside.")
 
 
+class ClassifierConfig(Settings):
+    """An image classifier that verified photos must pass: watermarks, nudity, age."""
+
+    name: str = Field(
+        pattern="^[a-z][a-z0-9_]{1,31}$", description="What it looks for; the ledger's reason: `watermark`."
+    )
+    model: str = Field(
+        min_length=1, description="An image classifier for transformers: name on the Hugging Face hub, or a folder."
+    )
+    revision: str = Field("main", min_length=1, description="Revision on the hub; best a commit's hash.")
+    labels: tuple[str, ...] = Field(min_length=1, description="Those of its labels whose probability counts.")
+    max_probability: float | None = Field(None, ge=0, le=1, description="Photos with more end here.")
+    min_probability: float | None = Field(None, ge=0, le=1, description="Photos with less end here.")
+
+
 class FilterConfig(Settings):
     """Settings of `python -m filter`."""
 
@@ -72,6 +87,10 @@ class FilterConfig(Settings):
         "main", min_length=1, description="Revision on the hub; a commit's hash always means the same weights."
     )
     pose_batch_size: int = Field(8, ge=1, le=1024, description="Photos that `vitpose` sees at a time.")
+    classifiers: tuple[ClassifierConfig, ...] = Field(
+        (), description="Image classifiers that verified photos must pass, such as one for watermarks."
+    )
+    classifier_batch_size: int = Field(8, ge=1, le=1024, description="Photos that a classifier sees at a time.")
     framing: Literal["portrait", "body"] = Field(
         "portrait", description="`portrait`: the face fills ≥ `min_face_share` of the square; `body`: as much as fits."
     )
@@ -86,6 +105,14 @@ class FilterConfig(Settings):
         if name is not None and name != NON_COMMERCIAL:
             raise ValueError(f"expected {NON_COMMERCIAL}, the name of the licence")
         return name
+
+    @field_validator("classifiers")
+    @classmethod
+    def _classifiers_differ(cls, classifiers: tuple[ClassifierConfig, ...]) -> tuple[ClassifierConfig, ...]:
+        names = [classifier.name for classifier in classifiers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"each name once, not {', '.join(names)}")
+        return classifiers
 
     @model_validator(mode="after")
     def _an_embedder_is_known(self) -> FilterConfig:

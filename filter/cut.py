@@ -18,18 +18,21 @@ from crawl.photo import Rejection, bucket_of
 from crawl.stage import Tick
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint
+from filter.classify import STAGE as CLASSIFY
+from filter.classify import Classified
 from filter.config import FilterConfig, FilterRun
 from filter.crop import Square, box_into_crop, face_square, into_crop, training_square, visible
 from filter.decide import Verified
 from filter.doubles import same_person_cosine
 from filter.keypoints import STAGE as POSE
 from filter.keypoints import Pose, in_crop
-from filter.models import model_names, pose_names
+from filter.models import classifier_names, model_names, pose_names
 from filter.names import Finding
-from filter.portrait import Portrait
+from filter.portrait import ClassScore, Portrait
 from filter.scan import Scanned
+from filter.verified import UPSTREAM
 
-VERSION = 1
+VERSION = 2
 NO_MODEL = Rejection(POSE, "no pose model is configured")
 
 
@@ -39,9 +42,10 @@ class CropStage:
     name = "crop"
 
     def __init__(self, run: FilterRun, output: Output, doubles: Mapping[str, Finding]) -> None:
-        self._config = run.filter
+        self._config = config = run.filter
         self._buckets = run.shards.buckets
-        self._upstream = ("scan", "verify") if run.filter.pose == "none" else ("scan", "verify", POSE)
+        asked = [stage for stage, there in ((POSE, config.pose != "none"), (CLASSIFY, config.classifiers)) if there]
+        self._upstream = (*UPSTREAM, *asked)
         self._tables = Tables(output)
         self._store = Store(output)
         self._set_aside = doubles if run.filter.verify.set_aside_same_person else {}
@@ -58,10 +62,14 @@ class CropStage:
 
     def _cut(self, bucket: int, tick: Tick) -> Iterator[Entry[Portrait]]:
         verified = {e.key: e.row for e in self._tables.read("verify", bucket, Verified) if e.row is not None}
-        poses = self._poses(bucket)
+        poses, classes = self._poses(bucket), self._classes(bucket)
         for entry in self._tables.read("scan", bucket, Scanned):
             if entry.row is not None and entry.key in verified:
-                yield self._portrait(entry.row, verified[entry.key], poses.get(entry.key, NO_MODEL))
+                pose, said = poses.get(entry.key, NO_MODEL), classes.get(entry.key, Classified(()))
+                if isinstance(said, Rejection):
+                    yield Entry(entry.key, None, said)
+                else:
+                    yield self._portrait(entry.row, verified[entry.key], pose, said)
                 tick(self.name, 1)
 
     def _poses(self, bucket: int) -> dict[str, Pose | Rejection]:
@@ -70,7 +78,16 @@ class CropStage:
             return {}
         return {e.key: e.row or e.rejection or NO_MODEL for e in self._tables.read(POSE, bucket, Pose)}
 
-    def _portrait(self, scanned: Scanned, verified: Verified, pose: Pose | Rejection) -> Entry[Portrait]:
+    def _classes(self, bucket: int) -> dict[str, Classified | Rejection]:
+        """Of every verified photo, unless there is no classifier."""
+        if CLASSIFY not in self._upstream:
+            return {}
+        entries = self._tables.read(CLASSIFY, bucket, Classified)
+        return {e.key: said for e in entries if (said := e.row or e.rejection) is not None}
+
+    def _portrait(
+        self, scanned: Scanned, verified: Verified, pose: Pose | Rejection, classified: Classified
+    ) -> Entry[Portrait]:
         photo = scanned.photo
         aside = self._set_aside.get(photo.identity)
         if aside is not None:
@@ -81,7 +98,7 @@ class CropStage:
         picture = decode_picture(self._store.read(photo))
         if isinstance(picture, Rejection):
             return Entry(photo.key, None, picture)
-        return Entry(photo.key, cut(picture, scanned, verified, self._config, pose))
+        return Entry(photo.key, cut(picture, scanned, verified, self._config, pose, classified.scores))
 
 
 def cut(
@@ -90,6 +107,7 @@ def cut(
     verified: Verified,
     config: FilterConfig,
     pose: Pose | Rejection = NO_MODEL,
+    classes: tuple[ClassScore, ...] = (),
 ) -> Portrait:
     """Both crops of a verified photo, and every coordinate in the crop's own pixels."""
     face = scanned.faces[verified.face_index]
@@ -116,9 +134,10 @@ def cut(
         keypoints=points,
         keypoint_scores=scores,
         keypoints_reason=pose.reason if isinstance(pose, Rejection) else None,
-        models=(*model_names(config), *pose_names(config)),
+        models=(*model_names(config), *pose_names(config), *classifier_names(config)),
         image_jpeg=encode(resize(picture, square, config.size_px), config.jpeg_quality),
         face_jpeg=encode(resize(picture, reference, config.face_size_px), config.jpeg_quality),
+        classes=classes,
     )
 
 

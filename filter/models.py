@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from filter.backends.hub import version, where
 from filter.config import FilterConfig
 from filter.faces import FaceDetector, FaceEmbedder
 from filter.keypoints import PoseEstimator
@@ -229,10 +230,13 @@ def pose_names(config: FilterConfig) -> tuple[str, ...]:
     """As `model_names`, of the pose models."""
     names = [spec.version for spec in POSES[config.pose]]
     if config.pose == "vitpose":
-        from filter.backends.vitpose import version
-
         names.append(version(config.vitpose_model, config.vitpose_revision))
     return tuple(names)
+
+
+def classifier_names(config: FilterConfig) -> tuple[str, ...]:
+    """As `model_names`, of the image classifiers."""
+    return tuple(version(c.model, c.revision) for c in config.classifiers)
 
 
 def licences(config: FilterConfig) -> list[str]:
@@ -243,6 +247,8 @@ def licences(config: FilterConfig) -> list[str]:
         from filter.backends.vitpose import licence
 
         lines.append(licence(config.vitpose_model, config.vitpose_revision))
+    for classifier, name in zip(config.classifiers, classifier_names(config), strict=True):
+        lines.append(f"{name}: as its publisher states{where(classifier.model)}")
     if config.models == "retina-face":
         lines.insert(0, f"retina-face: {RETINA_FACE_LICENCE}")
     if "insightface" in (config.models, config.embedder_name):

@@ -12,6 +12,15 @@ from filter.faces import Box, Point
 
 
 @dataclass(frozen=True, slots=True)
+class ClassScore:
+    """What one classifier says of a photo."""
+
+    name: str
+    probability: float
+    """0–1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Portrait:
     """A verified photo with its square crop and its face crop, encoded."""
 
@@ -48,3 +57,5 @@ class Portrait:
     """The square training crop, `size_px` a side."""
     face_jpeg: bytes
     """The reference: the face box made square, plus 20 % on each side."""
+    classes: tuple[ClassScore, ...] = ()
+    """Of each configured classifier, in its order."""

@@ -6,27 +6,16 @@ a body that the crop may cut. A photo without a pose goes on; the crop stage say
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from PIL import Image as PILImage
-
-from crawl.decode import decode_picture
 from crawl.output import Output
-from crawl.photo import Rejection
 from crawl.stage import Stage, Tick
 from crawl.store import Store
-from crawl.tables import Entry, Tables, fingerprint
+from crawl.tables import Tables, fingerprint
 from filter.config import FilterRun
-from filter.decide import Verified
-from filter.faces import Face
 from filter.keypoints import STAGE, Pose, PoseEstimator
 from filter.models import load_pose, pose_names
-from filter.scan import Scanned
+from filter.verified import UPSTREAM, Asking, verified_photos
 
 VERSION = 1
-UPSTREAM = ("scan", "verify")
-Looked = tuple[str, PILImage.Image | Rejection, Face]
-"""A photo's key, decoded or why it is not, the verified face."""
 
 
 def pose_stages(run: FilterRun, output: Output) -> list[Stage]:
@@ -52,44 +41,9 @@ class PoseStage:
         return fingerprint(self.name, VERSION, pose_names(self._config), self._batch_size, upstream)
 
     def run(self, bucket: int, fingerprint: str, tick: Tick) -> None:
-        self._tables.write(self.name, bucket, Pose, self._poses(bucket, tick), fingerprint)
-
-    def _poses(self, bucket: int, tick: Tick) -> Iterator[Entry[Pose]]:
-        batch: list[Looked] = []
-        for looked in self._photos(bucket):
-            batch.append(looked)
-            if len(batch) == self._batch_size:
-                yield from self._entries(batch)
-                tick(self.name, len(batch))
-                batch = []
-        yield from self._entries(batch)
-        tick(self.name, len(batch))
-
-    def _photos(self, bucket: int) -> Iterator[Looked]:
-        verified = {e.key: e.row for e in self._tables.read("verify", bucket, Verified) if e.row is not None}
-        for entry in self._tables.read("scan", bucket, Scanned):
-            if entry.row is not None and entry.key in verified:
-                face = entry.row.faces[verified[entry.key].face_index]
-                yield entry.key, decode_picture(self._store.read(entry.row.photo)), face
-
-    def _entries(self, batch: list[Looked]) -> Iterator[Entry[Pose]]:
-        whole = [(key, photo, face) for key, photo, face in batch if not isinstance(photo, Rejection)]
-        answers = dict(zip((key for key, _, _ in whole), self._answers(whole), strict=True))
-        for key, photo, _ in batch:
-            answer = photo if isinstance(photo, Rejection) else answers[key]
-            yield Entry(key, None, answer) if isinstance(answer, Rejection) else Entry(key, answer)
-
-    def _answers(self, batch: list[tuple[str, PILImage.Image, Face]]) -> list[Pose | Rejection]:
-        """A batch that fails is asked for again one by one, so that only the photo at fault has no pose."""
-        if not batch:
-            return []
-        estimator = self._loaded()
-        try:
-            return estimator.estimate([photo for _, photo, _ in batch], [face for _, _, face in batch])
-        except (ValueError, RuntimeError, ArithmeticError, LookupError) as error:
-            if len(batch) == 1:
-                return [Rejection(self.name, "error", detail=f"{type(error).__name__}: {error}")]
-        return [answer for one in batch for answer in self._answers([one])]
+        asking = Asking(self.name, self._batch_size, lambda photos, faces: self._loaded().estimate(photos, faces))
+        photos = verified_photos(self._tables, self._store, bucket)
+        self._tables.write(self.name, bucket, Pose, asking.entries(photos, tick), fingerprint)
 
     def _loaded(self) -> PoseEstimator:
         if self._estimator is None:

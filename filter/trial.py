@@ -25,6 +25,8 @@ from crawl.output import Output
 from crawl.people.person import Person
 from crawl.photo import Rejection
 from crawl.tables import Tables
+from filter.backends.classifier import Classifier
+from filter.classify import judged
 from filter.config import FilterConfig, FilterRun
 from filter.crop import Square, face_square, training_square
 from filter.decide import IDENTITIES
@@ -97,6 +99,7 @@ class Trial:
     def __init__(self, config: FilterConfig, known: Known) -> None:
         self._config, self._known = config, known
         self._detector, self._embedder = load_detector(config), load_embedder(config)
+        self._classifiers = [(c, Classifier(c)) for c in config.classifiers]
         self._pose: PoseEstimator | None = None if config.pose == "none" else load_pose(config)
 
     def look(self, content: bytes) -> tuple[list[str], PILImage.Image | None]:
@@ -121,7 +124,7 @@ class Trial:
         if isinstance(faces, Rejection):
             return [f"{_faces(len(found))}; {in_words(faces)}"], Findings(found)
         face, label, line = self._whose(image, faces)
-        lines = [f"{_faces(len(found))}, {len(faces)} of them count", line]
+        lines = [f"{_faces(len(found))}, {len(faces)} of them count", line, *self._classes(photo)]
         findings = Findings(found, faces, face, label, self._crops(image, face))
         if self._pose is None:
             return lines, findings
@@ -131,6 +134,12 @@ class Trial:
         seen = sum(score >= VISIBLE for score in pose.scores)
         line = f"pose: {seen} of {len(pose.scores)} keypoints are to be seen"
         return [*lines, line], replace(findings, pose=pose)
+
+    def _classes(self, photo: PILImage.Image) -> list[str]:
+        said = [(c.name, classifier.probabilities([photo])[0]) for c, classifier in self._classifiers]
+        answer = judged([c for c, _ in self._classifiers], [p for _, p in said])
+        lines = [f"{name}: {probability:.3f}" for name, probability in said]
+        return [*lines, in_words(answer)] if isinstance(answer, Rejection) else lines
 
     def _crops(self, image: Image, face: Face) -> tuple[Square, Square]:
         (height, width), config, box = image.shape[:2], self._config, face.box_xyxy_px

@@ -216,4 +216,17 @@ def _remove_leftovers(output: Output, buckets: int) -> None:
                 output.remove(f"{folder}/{name}")
 
 
-_FOLDERS = ("people", "crawl", "scan", "verify", "identities", "pose", "crop", "caption", "efforts", "tars", "shards")
+_FOLDERS = (
+    "people",
+    "crawl",
+    "scan",
+    "verify",
+    "identities",
+    "pose",
+    "classify",
+    "crop",
+    "caption",
+    "efforts",
+    "tars",
+    "shards",
+)

@@ -20,7 +20,19 @@ from filter.duplicates import strictest_licences
 FILE = "ledger.parquet"
 _FINGERPRINT = b"personae.fingerprint"
 _AFTER_CRAWL = ("scan", "verify", "crop", "caption")
-STAGES = ("crawl", "decode", "resolution", "duplicates", "faces", "scan", "verify", "names", "crop", "caption")
+STAGES = (
+    "crawl",
+    "decode",
+    "resolution",
+    "duplicates",
+    "faces",
+    "scan",
+    "verify",
+    "classify",
+    "names",
+    "crop",
+    "caption",
+)
 """Every stage a rejection can name, in the order a photo meets them."""
 
 

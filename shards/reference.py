@@ -33,8 +33,11 @@ def sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
     """A section for this model, and one for each that is a field of it."""
     yield section(prefix.rstrip(".") or "top level", prefix, model)
     for name, field in model.model_fields.items():
+        item = (typing.get_args(field.annotation) or (None,))[0]
         if _is_model(field.annotation):
             yield from sections(f"{prefix}{name}.", field.annotation)  # type: ignore[arg-type]
+        elif typing.get_origin(field.annotation) is tuple and _is_model(item):
+            yield section(f"each of {prefix}{name}", "", item)
 
 
 def section(title: str, prefix: str, model: type[BaseModel], tag: str = "") -> str:

@@ -76,6 +76,8 @@ def to_sample(row: Captioned) -> Sample:
         "signals": ", ".join(photo.signals),
         "models": list(portrait.models),
     }
+    if portrait.classes:
+        metadata["classes"] = {score.name: round(score.probability, 4) for score in portrait.classes}
     return Sample(portrait.key, portrait.identity, portrait.image_jpeg, portrait.face_jpeg, metadata)
 
 

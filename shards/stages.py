@@ -13,6 +13,7 @@ from crawl.errors import InputError
 from crawl.output import Output
 from crawl.stage import BucketWork, Stage
 from crawl.tables import Tables
+from filter.classify import classify_stages
 from filter.cut import CropStage
 from filter.decide import VerifyStage
 from filter.names import Finding
@@ -29,8 +30,8 @@ def first_half(run: BuildRun, output: Output) -> list[Stage]:
 
 def second_half(run: BuildRun, output: Output, doubles: Mapping[str, Finding]) -> list[Stage]:
     """Verified identities → shards."""
-    poses = pose_stages(run, output)
-    return [*poses, CropStage(run, output, doubles), CaptionStage(run, output), PackStage(run, output)]
+    asked = [*pose_stages(run, output), *classify_stages(run, output)]
+    return [*asked, CropStage(run, output, doubles), CaptionStage(run, output), PackStage(run, output)]
 
 
 def second_half_gpus(run: BuildRun, there: float) -> float:
@@ -38,8 +39,8 @@ def second_half_gpus(run: BuildRun, there: float) -> float:
     wanted = run.engine.gpus_per_worker
     if wanted is None:
         of_backend = {"qwen": min(1.0, there), "vllm": float(run.caption.vllm.tensor_parallel)}
-        of_pose = min(1.0, there) if run.filter.pose == "vitpose" else 0.0
-        wanted = max(of_backend.get(run.caption.backend, 0.0), of_pose)
+        of_filter = min(1.0, there) if run.filter.pose == "vitpose" or run.filter.classifiers else 0.0
+        wanted = max(of_backend.get(run.caption.backend, 0.0), of_filter)
     if wanted > there:
         key = "engine.gpus_per_worker" if run.engine.gpus_per_worker else f"caption.backend: {run.caption.backend}"
         raise InputError(f"{key}: a worker needs {wanted:g} GPUs, Ray sees {there:g}")

@@ -6,9 +6,7 @@ box guessed from a face alone would hold a neighbour as often as the legs. Where
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,9 @@ from crawl.errors import InputError, one_line
 from crawl.photo import Rejection
 from filter.backends.blazepose import BlazePose, inside
 from filter.backends.blazepose_networks import Landmarks
+from filter.backends.hub import version, where
 from filter.faces import Box, Face
 from filter.keypoints import VISIBLE, Pose
-from filter.weights import sha256_of
 
 KEYPOINTS = slice(5, 17)
 """Our 12 among COCO's 17."""
@@ -31,7 +29,6 @@ MARGIN = 0.1
 """Round the visible landmarks, of the longer side: they lie inside the body."""
 LICENCES = {f"usyd-community/vitpose-base{kind}": "Apache-2.0" for kind in ("", "-simple", "-coco-aic-mpii")}
 """Of the weights, as their publisher states them."""
-CONFIG_AND_WEIGHTS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
 
 
 class VitPose:
@@ -79,20 +76,9 @@ def box_of(body: Landmarks, photo: PILImage.Image, face: Face) -> Box:
     return float(left), float(top), float(right), float(bottom)
 
 
-def version(model: str, revision: str) -> str:
-    """NAME@REVISION; of a local folder its own name, never the path, and a hash of what is in it."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return f"{model}@{revision}"
-    files = sorted(path for pattern in CONFIG_AND_WEIGHTS for path in folder.glob(pattern))
-    content = " ".join(f"{path.name} {sha256_of(path)}" for path in files)
-    return f"{folder.resolve().name}@{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-
-
 def licence(model: str, revision: str) -> str:
     """One line, to be printed once at start."""
-    where = "" if Path(model).is_dir() else f" (huggingface.co/{model})"
-    return f"{version(model, revision)}: {LICENCES.get(model, 'as its publisher states')}{where}"
+    return f"{version(model, revision)}: {LICENCES.get(model, 'as its publisher states')}{where(model)}"
 
 
 def _loaded(model: str, revision: str) -> tuple[Any, Any, Any]:

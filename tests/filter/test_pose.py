@@ -15,7 +15,6 @@ from crawl.tables import Entry, Tables
 from filter.config import FilterRun
 from filter.cut import CropStage
 from filter.decide import Verified
-from filter.faces import Face
 from filter.keypoints import NAMES, Pose
 from filter.models import load_detector
 from filter.portrait import Portrait
@@ -24,15 +23,8 @@ from filter.resolution import measure
 from filter.scan import Scanned
 
 IDENTITY = "1" * 16
-
-
-def face_at(x, y, side=20.0):
-    eyes = ((x - 5, y - 4), (x + 5, y - 4))
-    landmarks = (*eyes, (x, y), (x - 4, y + 5), (x + 4, y + 5))
-    return Face((x - side / 2, y - side / 2, x + side / 2, y + side / 2), landmarks, 0.9)
-
-
-FACES = (face_at(30.0, 40.0), face_at(90.0, 40.0))
+VERIFIED_FACE_X = 80.0
+"""Left edge of the second face of `verified`."""
 
 
 def run_of(tmp_path, pose="blazepose", **more):
@@ -40,27 +32,6 @@ def run_of(tmp_path, pose="blazepose", **more):
     return FilterRun.model_validate(
         {"output": str(tmp_path), "crawl": {"root": "photos"}, "filter": config, "shards": {"buckets": 1}}
     )
-
-
-@pytest.fixture
-def verified(tmp_path):
-    """Five photos of two faces; the second face is verified in four, of which one is broken by now."""
-    output = Output(str(tmp_path))
-    tables, store = Tables(output), Store(output)
-    scanned = []
-    for number in range(5):
-        picture = Image.new("RGB", (120, 160), (number * 40, 80, 120))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        content = buffer.getvalue() if number != 4 else buffer.getvalue()[:60]
-        sha256, suffix = store.put(content)
-        photo = Photo(f"{number:032x}", IDENTITY, f"{number}.png", sha256, len(content), suffix)
-        scanned.append(Scanned(photo, measure(picture), FACES, 2))
-    tables.write("scan", 0, Scanned, (Entry(s.photo.key, s) for s in scanned), "scanned")
-    verdicts = [Entry(s.photo.key, Verified(1, 0.8, ("cluster",))) for s in scanned]
-    verdicts[2] = Entry(scanned[2].photo.key, None, Rejection("verify", "not_this_person"))
-    tables.write("verify", 0, Verified, verdicts, "verified")
-    return tables, [s.photo.key for s in scanned]
 
 
 class Estimator:
@@ -72,7 +43,7 @@ class Estimator:
     def estimate(self, photos, faces):
         colours = [photo.getpixel((0, 0))[0] // 40 for photo in photos]
         self.batches.append(colours)
-        assert all(face == FACES[1] for face in faces), "of the verified face"
+        assert all(face.box_xyxy_px[0] == VERIFIED_FACE_X for face in faces)
         if self.bad & set(colours):
             raise ValueError("cannot look at this")
         pose = Pose(tuple((90.0, 40.0 + 9 * n) for n in range(12)), tuple(n / 12 for n in range(12)))
