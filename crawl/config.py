@@ -28,7 +28,7 @@ from crawl.source_config import (
     UrlsSettings,
 )
 
-SECTIONS = ("output", "crawl", "filter", "caption", "shards", "engine")
+SECTIONS = ("output", "crawl", "filter", "caption", "shards", "engine", "publish")
 """Every top-level key a run file may hold; a command reads the ones its package knows."""
 
 

@@ -1,4 +1,4 @@
-"""`python -m shards build|verify|info|encode`: build a dataset, check one, say what is in one, cache features of it."""
+"""`python -m shards build|verify|info|card|publish|encode`: build a dataset, check, describe and publish one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from crawl.config import load
 from crawl.errors import exit_with_one_line
 from crawl.output import Output
 from shards.build import build
+from shards.card_check import card_command
 from shards.config import BuildRun
 from shards.encoders.config import encode_run
 from shards.plan import WorkerError
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shards", description="Build, check and describe datasets.")
-    commands = parser.add_subparsers(required=True, metavar="build|verify|info|encode")
+    commands = parser.add_subparsers(required=True, metavar="build|verify|info|card|publish|encode")
     make = commands.add_parser("build", help="the whole pipeline: photos in, verified shards out")
     add_config_arguments(make)
     make.set_defaults(command=_build)
@@ -36,6 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what is in a dataset: funnel, identities, shards")
     info.add_argument("dataset", help="a dataset folder or URL")
     info.set_defaults(command=_info)
+    card = commands.add_parser("card", help="make card and croissant.json anew, or check their numbers")
+    card.add_argument("dataset", help="a dataset folder or URL")
+    card.add_argument("--check", action="store_true", help="write nothing; list every number that is not true")
+    card.set_defaults(command=lambda parsed: card_command(parsed.dataset, parsed.check))
     cache = commands.add_parser("encode", help="run a base's frozen encoders once; training reads what they said")
     cache.add_argument("source", metavar="CONFIG.yaml|DATASET", help="a training run file, or a dataset folder or URL")
     cache.add_argument("overrides", metavar="key=value", nargs="*", help="encode.features=latents,clip_pooled")

@@ -26,7 +26,6 @@ from caption.models import licences as caption_licences
 from caption.stage import CaptionStage
 from crawl.collect import CrawlStage
 from crawl.command import Bars
-from crawl.config import dump
 from crawl.errors import InputError
 from crawl.harvest import HostWork, harvest, network_api
 from crawl.output import Output
@@ -34,7 +33,7 @@ from crawl.stage import pending
 from crawl.tables import Tables, fingerprint
 from filter.doubles import find_doubles
 from filter.models import licences
-from shards.card import CARD, write_card
+from shards.card import write_card
 from shards.config import BuildRun
 from shards.identities import FILE as IDENTITIES
 from shards.identities import Identity, read_identities, write_identities
@@ -42,9 +41,9 @@ from shards.index import FORMAT, INDEX, write_index
 from shards.ledger import ledger_fingerprint, write_ledger
 from shards.pack import index_rows, shard_rows, shards_are_there
 from shards.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
+from shards.resolved import RESOLVED, write_resolved
 from shards.stages import first_half, first_work, second_half, second_half_gpus, second_work
 
-RESOLVED = "config.resolved.yaml"
 _WHOLE_VERSION = 1
 
 
@@ -72,7 +71,7 @@ def build(run: BuildRun) -> Built:
         _check_format(output)
         for line in [*licences(run.filter), *caption_licences(run.caption)]:
             print(line, file=sys.stderr)
-        output.write(RESOLVED, f"format: {FORMAT}\n{dump(run)}".encode())
+        write_resolved(run, output)
         _remove_leftovers(output, run.shards.buckets)
         return _run(run, output)
 
@@ -106,10 +105,11 @@ def _run(run: BuildRun, output: Output) -> Built:
                 on_engine(functools.partial(second_work, run, doubles), waiting_too, bars, gpus)
     with _timed(seconds, "ledger, index, card"):
         stamp = fingerprint(_WHOLE_VERSION, [tables.fingerprint("shards", b) for b in buckets], sorted(doubles))
-        whole = all(output.exists(name) for name in (INDEX, IDENTITIES, CARD)) and ledger_fingerprint(output) == stamp
+        whole = all(output.exists(name) for name in (INDEX, IDENTITIES)) and ledger_fingerprint(output) == stamp
         if not whole:
             _write_whole(run, output, stamp)
-    return Built(read_identities(output), bool(waiting or waiting_too or not whole), seconds)
+        carded = write_card(run, output)  # also after a change of what the card alone depends on
+    return Built(read_identities(output), bool(waiting or waiting_too or not whole or carded), seconds)
 
 
 def _write_whole(run: BuildRun, output: Output, stamp: str) -> None:
@@ -119,7 +119,6 @@ def _write_whole(run: BuildRun, output: Output, stamp: str) -> None:
     write_identities(output, buckets, find_doubles(run, output))
     output.remove("ledger.parquet")
     write_ledger(output, buckets, stamp)
-    write_card(run, output)
 
 
 def _verified(tables: Tables, bucket: int) -> int:

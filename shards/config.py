@@ -1,8 +1,8 @@
-"""Settings of the whole build: the engine, and the run file in full."""
+"""Settings of the whole build: the engine, what is said when it is published, and the run file in full."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from caption.config import CaptionRun
 from crawl.settings import Settings
@@ -32,7 +32,40 @@ class EngineConfig(Settings):
     )
 
 
+class PublishConfig(Settings):
+    """What the card says of the dataset as a whole, and what may leave this machine; docs/publishing.md."""
+
+    title: str = Field("Identity photo dataset", min_length=1, pattern=r"^[^\n]+$", description="Heading of the card.")
+    version: str = Field(
+        "1.0.0",
+        pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$",
+        description="MAJOR.MINOR.PATCH of the dataset, and tag of what is published; raise it with the content.",
+    )
+    contact: str | None = Field(
+        None,
+        min_length=3,
+        pattern=r"^[^\n]+$",
+        description="Address or URL on the card for requests of removal; null: the discussions of the dataset's page.",
+    )
+    names: bool = Field(
+        False, description="Publish the names of the people, and samples whose URLs or authors hold them."
+    )
+    names_reason: str | None = Field(
+        None, min_length=10, pattern=r"^[^\n]+$", description="Why names may be published: said on the card."
+    )
+    repo: str | None = Field(
+        None, description="OWNER/NAME on the Hugging Face hub; `publish` records it in the copy that it publishes."
+    )
+
+    @model_validator(mode="after")
+    def _names_go_out_with_a_reason(self) -> PublishConfig:
+        if self.names and self.names_reason is None:
+            raise ValueError("names_reason: say why the names may be published")
+        return self
+
+
 class BuildRun(CaptionRun):
     """A run file, in full: what `python -m shards build` needs."""
 
     engine: EngineConfig = EngineConfig()
+    publish: PublishConfig = PublishConfig()
