@@ -15,6 +15,7 @@ from shards.card_check import card_command
 from shards.config import BuildRun
 from shards.encoders.config import encode_run
 from shards.plan import WorkerError
+from shards.publish import add_publish_arguments, publish_command
 from shards.summary import print_info, print_summary
 from shards.verify import verify_dataset, verify_tar
 
@@ -41,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("dataset", help="a dataset folder or URL")
     card.add_argument("--check", action="store_true", help="write nothing; list every number that is not true")
     card.set_defaults(command=lambda parsed: card_command(parsed.dataset, parsed.check))
+    publish = commands.add_parser("publish", help="what would go to the Hugging Face hub; with --yes, send it")
+    add_publish_arguments(publish)
+    publish.set_defaults(command=publish_command)
     cache = commands.add_parser("encode", help="run a base's frozen encoders once; training reads what they said")
     cache.add_argument("source", metavar="CONFIG.yaml|DATASET", help="a training run file, or a dataset folder or URL")
     cache.add_argument("overrides", metavar="key=value", nargs="*", help="encode.features=latents,clip_pooled")

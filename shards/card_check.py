@@ -58,16 +58,27 @@ def _unlike(output: Output) -> Iterator[str]:
 
 
 def _markdown(found: str, expected: str) -> Iterator[str]:
-    """Line by line; of lines that differ in numbers only, the numbers."""
-    ours, theirs = expected.splitlines(), found.splitlines()
-    matcher = difflib.SequenceMatcher(None, [_shape(x) for x in theirs], [_shape(x) for x in ours], autojunk=False)
-    for kind, a, b, c, d in matcher.get_opcodes():
+    """Line by line."""
+    theirs, ours = found.splitlines(), expected.splitlines()
+    for kind, a, b, c, d in _opcodes(theirs, ours):
+        if kind != "equal":
+            yield from _block(theirs[a:b], ours[c:d])
+
+
+def _block(theirs: list[str], ours: list[str]) -> Iterator[str]:
+    """Of lines that differ in numbers only, the numbers."""
+    for kind, a, b, c, d in _opcodes([_shape(x) for x in theirs], [_shape(x) for x in ours]):
         if kind == "equal":
             for there, right in zip(theirs[a:b], ours[c:d], strict=True):
                 yield from _numbers(there, right)
         else:
             yield from (f"found {_short(line)!r}, not expected" for line in theirs[a:b] if line)
             yield from (f"expected {_short(line)!r}, not found" for line in ours[c:d] if line)
+
+
+def _opcodes(theirs: list[str], ours: list[str]) -> list[tuple[str, int, int, int, int]]:
+    matcher: difflib.SequenceMatcher[str] = difflib.SequenceMatcher(None, theirs, ours, autojunk=False)
+    return list(matcher.get_opcodes())
 
 
 def _numbers(found: str, expected: str) -> Iterator[str]:

@@ -129,7 +129,7 @@ def gather(run: BuildRun, output: Output) -> Facts:
     made_by = _made_by(run, output, index)
     carried = read_carried(output) or carry(run, output, made_by)
     licence_counts = Counter(licence or UNKNOWN_LICENCE for licence in kept["licence"].to_pylist())
-    days = sorted(day[:10] for day in living["fetched_at"].to_pylist() if day)
+    days = sorted(day[:10] for day in kept["fetched_at"].to_pylist() if day)
     statuses = Counter(ledger["status"].to_pylist())
     return Facts(
         run=run,
@@ -155,7 +155,7 @@ def gather(run: BuildRun, output: Output) -> Facts:
 
 def carry(run: BuildRun, output: Output, made_by: str) -> Carried:
     """What to tell a published copy."""
-    return Carried(unlisted(output), [*licences(run.filter), *_caption_licences(run, made_by)])
+    return Carried(dict(unlisted(output)), [*licences(run.filter), *_caption_licences(run, made_by)])
 
 
 def read_carried(output: Output) -> Carried | None:

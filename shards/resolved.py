@@ -5,11 +5,12 @@ Reading it back makes a dataset folder enough for its card, without the run file
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from crawl.config import dump, validated
+from crawl.config import apply, dump, validated
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.config import BuildRun
@@ -22,13 +23,15 @@ def write_resolved(run: BuildRun, output: Output) -> None:
     output.write(RESOLVED, f"format: {FORMAT}\n{dump(run)}".encode())
 
 
-def read_resolved(output: Output) -> BuildRun:
-    """Raises InputError when there is none, or one that this version does not know."""
+def read_resolved(output: Output, overrides: Sequence[str] = ()) -> BuildRun:
+    """With `key=value` overrides. Raises InputError when there is none, or one that this version does not know."""
     path = output.path(RESOLVED)
     document = _document(output, path)
     found = document.pop("format", None)
     if found != FORMAT:
         raise InputError(f"{path}: format {found}, this version of Personae reads format {FORMAT}")
+    for override in overrides:
+        apply(document, override)
     return validated(BuildRun, document, path)
 
 

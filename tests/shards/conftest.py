@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from caption.captioned import Caption, Captioned
+from crawl.config import CrawlConfig
 from crawl.output import Output
 from crawl.photo import Photo, bucket_of, identity_key, photo_key
+from crawl.tables import arrow_schema, to_record
 from filter.portrait import Portrait
+from shards.config import BuildRun
+from shards.identities import FILE as IDENTITIES
+from shards.identities import Identity
 from shards.index import IndexRow, ShardRow, write_index
+from shards.ledger import FILE as LEDGER
+from shards.ledger import LedgerRow
+from shards.resolved import write_resolved
 from shards.sample import Sample, to_sample
 from shards.tar import sample_size
 from shards.write import write_bucket
@@ -145,3 +158,47 @@ def local_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def finished_dataset(tmp_path: Path, write_dataset: Callable[..., tuple[Output, list[Sample]]]) -> Output:
+    """All that a build leaves of five people, by name `Person 0` …: shards, ledger, identities, settings, working data.
+
+    Four photos more than are kept: a duplicate, one of somebody else, one opted out, one removed. No card.
+    """
+    output, samples = write_dataset(tmp_path / "dataset")
+    nobody = LedgerRow("", "", 0, "", "", "", "", None, *[None] * 4, 0, *[None] * 5, "", *[None] * 7)
+    kept = [
+        replace(nobody, key=s.key, identity=s.identity, bucket=bucket_of(s.identity, BUCKETS), sha256=s.metadata["sha256"],
+                status="kept", stage="shards", source=f"secret/{s.key}.jpg", num_bytes=250_000, licence="CC BY 4.0",
+                page_url="", image_url="", fetched_at="2026-02-03T04:05:06+00:00", user_agent="Personae (+me@example.org)")
+        for s in samples
+    ]  # fmt: skip
+    lost = replace(kept[0], status="rejected", num_bytes=9000, page_url="https://example.org/lost", author="Someone")
+    rows = [
+        *(replace(row, licence="CC BY-NC-SA 2.0") for row in kept[:2]),
+        *kept[2:],
+        replace(lost, key="1", stage="duplicates", reason="duplicate", duplicate_of=kept[0].key, value=3, threshold=6),
+        replace(lost, key="2", stage="verify", reason="not_this_person", value=0.1, threshold=0.4, detail="secret"),
+        replace(lost, key="3", status="failed", stage="crawl", reason="opted_out", detail="x-robots-tag: noai"),
+        replace(nobody, key="4", status="removed", stage="takedown", reason="person"),
+    ]
+    names = {identity_key(f"Person {n}"): f"Person {n}" for n in range(100)}
+    counts = Counter(sample.identity for sample in samples)
+    people = [
+        Identity(i, names[i], "actors of the catalogue", "text", bucket_of(i, BUCKETS), n, n, (), 0, False, None, None)
+        for i, n in counts.items()
+    ]
+    _write_rows(output, LEDGER, LedgerRow, rows)
+    _write_rows(output, IDENTITIES, Identity, [*people, replace(people[0], identity="0" * 16, name="Nemo", kept=0)])
+    run = {"output": output.url, "crawl": CrawlConfig.model_validate({"root": "/home/secret/photos"})}
+    write_resolved(BuildRun.model_validate(run), output)
+    for name in ("photos/ab/ab12.jpg", "tables/scan/00000.parquet", "features/clip/00000-000.tar", "report.html"):
+        output.write(name, b"working data")
+    return output
+
+
+def _write_rows(output: Output, name: str, row_type: type, rows: list[Any]) -> None:
+    table = pa.Table.from_pylist([to_record(row) for row in rows], schema=arrow_schema(row_type))
+    with output.create(name) as file:
+        pq.write_table(table, file)
