@@ -13,19 +13,21 @@ _LEAST_LETTERS = 6
 """Run together, a shorter name is found in too many words."""
 
 
-def holds_name(name: str, text: str) -> bool:
-    """All words of the name stand in the text, in any order; or the whole name, run together.
+def holds_name(name: str, text: str, in_order: bool = False) -> bool:
+    """All words of the name stand in the text; or the whole name, run together.
 
-    Case, accents, punctuation and percent encoding do not matter: `Ada Lovelace` is in
-    `https://example.org/lovelace%2C_ada-1.jpg` and in `AdaLovelace2.jpg`.
+    In an address or a list of authors anywhere; `in_order`, for sentences: side by side. Case, accents, punctuation and
+    percent encoding do not matter: `Ada Lovelace` is in `https://example.org/lovelace%2C_ada-1.jpg`.
     """
     wanted, given = words(name), words(text)
     if not wanted:
         return False
-    if set(wanted) <= set(given):
-        return True
     together = "".join(wanted)
-    return len(together) >= _LEAST_LETTERS and any(together in word for word in given)
+    if len(together) >= _LEAST_LETTERS and any(together in word for word in given):
+        return True
+    if not in_order:
+        return set(wanted) <= set(given)
+    return any(given[i : i + len(wanted)] == wanted for i in range(len(given)))
 
 
 def words(text: str) -> list[str]:

@@ -44,6 +44,7 @@ LEFT = {
 }
 """What stays behind, and why."""
 _OTHER = "no part of a published dataset"
+_CAPTION = ("general", "background", "body")
 _FEW = 3
 
 
@@ -117,7 +118,7 @@ def _check_samples(output: Output, names: Mapping[str, str]) -> None:
 
 def _naming_fields(sample: Sample, name: str) -> list[str]:
     texts = {field: value for field, value in sample.metadata.items() if isinstance(value, str)}
-    return [field for field, text in texts.items() if holds_name(name, text)]
+    return [field for field, text in texts.items() if holds_name(name, text, in_order=field in _CAPTION)]
 
 
 def _clear(folder: Path) -> None:

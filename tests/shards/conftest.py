@@ -168,12 +168,21 @@ def finished_dataset(tmp_path: Path, write_dataset: Callable[..., tuple[Output, 
     """
     output, samples = write_dataset(tmp_path / "dataset")
     nobody = LedgerRow("", "", 0, "", "", "", "", None, *[None] * 4, 0, *[None] * 5, "", *[None] * 7)
+    fetched = replace(
+        nobody,
+        status="kept",
+        stage="shards",
+        num_bytes=250_000,
+        licence="CC BY 4.0",
+        page_url="",
+        image_url="",
+        fetched_at="2026-02-03T04:05:06+00:00",
+        user_agent="Personae (+me@example.org)",
+    )
     kept = [
-        replace(nobody, key=s.key, identity=s.identity, bucket=bucket_of(s.identity, BUCKETS), sha256=s.metadata["sha256"],
-                status="kept", stage="shards", source=f"secret/{s.key}.jpg", num_bytes=250_000, licence="CC BY 4.0",
-                page_url="", image_url="", fetched_at="2026-02-03T04:05:06+00:00", user_agent="Personae (+me@example.org)")
+        replace(fetched, key=s.key, identity=s.identity, sha256=s.metadata["sha256"], source=f"secret/{s.key}.jpg")
         for s in samples
-    ]  # fmt: skip
+    ]
     lost = replace(kept[0], status="rejected", num_bytes=9000, page_url="https://example.org/lost", author="Someone")
     rows = [
         *(replace(row, licence="CC BY-NC-SA 2.0") for row in kept[:2]),
@@ -193,7 +202,7 @@ def finished_dataset(tmp_path: Path, write_dataset: Callable[..., tuple[Output, 
     _write_rows(output, IDENTITIES, Identity, [*people, replace(people[0], identity="0" * 16, name="Nemo", kept=0)])
     run = {"output": output.url, "crawl": CrawlConfig.model_validate({"root": "/home/secret/photos"})}
     write_resolved(BuildRun.model_validate(run), output)
-    for name in ("photos/ab/ab12.jpg", "tables/scan/00000.parquet", "features/clip/00000-000.tar", "report.html"):
+    for name in ("photos/ab/ab12.jpg", "tables/.lock", "features/clip/00000-000.tar", "report.html"):
         output.write(name, b"working data")
     return output
 
