@@ -19,8 +19,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from crawl.output import Output
 from crawl.photo import bucket_of, identity_key
 from demo.photos import make_photos
+from shards.card_check import differences
 
 ROOT = Path(__file__).parents[2]
 RUN = """
@@ -105,7 +107,7 @@ def test_the_index_lists_what_the_ledger_keeps(built):
     index = json.loads((built[0] / "out" / "shards" / "index.json").read_text())
     listed = {place[0] for places in index["identities"].values() for place in places}
     assert listed == {row["key"] for row in ledger(built[0]).values() if row["status"] == "kept"}
-    assert (built[0] / "out" / "README.md").read_text().startswith("---\nlicense:")
+    assert differences(Output(str(built[0] / "out"))) == []
 
 
 def test_verify_and_info_agree(built):
@@ -291,7 +293,8 @@ def test_two_builds_into_one_folder_are_refused(photos, tmp_path):
 
 def test_names_stay_in_one_file(built, photos):
     names = [person.name.encode() for person in photos[0].iterdir() if person.is_dir()]
-    published_files = [*(built[0] / "out" / "shards").iterdir(), built[0] / "out" / "README.md"]
+    told = [built[0] / "out" / name for name in ("README.md", "croissant.json")]
+    published_files = [*(built[0] / "out" / "shards").iterdir(), *told]
     for file in published_files:
         content = file.read_bytes()
         assert not [name for name in names if name in content], file

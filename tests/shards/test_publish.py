@@ -187,6 +187,7 @@ def test_a_folder_of_somebody_elses_files_is_left_alone(finished_dataset, tmp_pa
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_go_and_needs_no_network(finished_dataset):
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_verysecret"}
     command = [sys.executable, "-m", "shards", "publish", finished_dataset.url, "me/mine"]
