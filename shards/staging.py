@@ -40,7 +40,7 @@ LEFT = {
     "tables": "working tables: embeddings of faces, answers of sites, replies of models",
     "features": "embeddings and latents of the photos",
     "report.html": "shows rejected photos, and names",
-    "version.txt": "the card says the version",
+    "tombstones.json": "hashes of what was taken down, by which guesses can be tested",
 }
 """What stays behind, and why."""
 _OTHER = "no part of a published dataset"

@@ -54,7 +54,8 @@ def chosen(facts: Facts) -> list[str]:
         f"of a person's near-duplicates (dHash within {settings.near_duplicate_bits} of 64 bits) the largest",
         f"identity by rule `{settings.verify.rule}`: cosine to the person's centre ≥ {facts.threshold:g}, at least "
         f"{settings.verify.min_photos} photos and {settings.verify.min_share:g} of all photos of the name agreeing",
-        f"square crop ({settings.framing}) with a face of at least {settings.min_face_share:g} of its area",
+        f"square crop about the {'head' if settings.framing == 'portrait' else 'whole body'} with a face of at least "
+        f"{settings.min_face_share:g} of its area",
     ]
 
 

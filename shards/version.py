@@ -1,41 +1,31 @@
 """The version of a dataset: what its card says, and the tag it is published under.
 
-`publish.version` of the run file, unless something that happened since (a removal) has raised it: then `version.txt`.
+`publish.version` of the run file, its last number raised by one for every takedown since. A published copy has the sum
+in its settings.
 """
 
 from __future__ import annotations
+
+import json
 
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.config import BuildRun
 
-FILE = "version.txt"
+TOMBSTONES = "tombstones.json"
+"""What was taken down; its `version` counts from 1, one more for every takedown."""
 
 
 def dataset_version(run: BuildRun, output: Output) -> str:
-    """MAJOR.MINOR.PATCH: the later of the run file's and the folder's. Raises InputError for a broken `version.txt`."""
-    return max(run.publish.version, _raised(output) or "0.0.0", key=_numbers)
+    """MAJOR.MINOR.PATCH. Raises InputError for a broken `tombstones.json`."""
+    major, minor, patch = map(int, run.publish.version.split("."))
+    return f"{major}.{minor}.{patch + _takedowns(output)}"
 
 
-def bump_version(run: BuildRun, output: Output) -> str:
-    """Raise PATCH by one, whatever raised it before; returns the new version."""
-    major, minor, patch = _numbers(dataset_version(run, output))
-    version = f"{major}.{minor}.{patch + 1}"
-    output.write(FILE, f"{version}\n".encode())
-    return version
-
-
-def _raised(output: Output) -> str | None:
-    if not output.exists(FILE):
-        return None
-    version = output.read(FILE).decode(errors="replace").strip()
+def _takedowns(output: Output) -> int:
+    if not output.exists(TOMBSTONES):
+        return 0
     try:
-        _numbers(version)
-    except ValueError:
-        raise InputError(f"{output.path(FILE)}: {version[:40]!r} is no MAJOR.MINOR.PATCH") from None
-    return version
-
-
-def _numbers(version: str) -> tuple[int, int, int]:
-    major, minor, patch = map(int, version.split("."))
-    return major, minor, patch
+        return max(0, int(json.loads(output.read(TOMBSTONES))["version"]) - 1)
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{output.path(TOMBSTONES)}: broken: it has no version") from None

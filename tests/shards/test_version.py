@@ -1,29 +1,33 @@
-"""The later of the run file's version and the one that a removal raised is the dataset's."""
+"""The run file's version, raised by every takedown since."""
+
+import json
 
 import pytest
 
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.config import BuildRun
-from shards.version import FILE, bump_version, dataset_version
+from shards.version import TOMBSTONES, dataset_version
 
 
 def run(version):
     return BuildRun.model_validate({"output": "x", "crawl": {"root": "x"}, "publish": {"version": version}})
 
 
-def test_a_bump_raises_the_last_number_and_outlives_the_run_file(tmp_path):
-    output = Output(str(tmp_path))
-    assert dataset_version(run("1.9.0"), output) == "1.9.0"
-    assert [bump_version(run("1.9.0"), output) for _ in range(2)] == ["1.9.1", "1.9.2"]
-    assert dataset_version(run("1.9.0"), output) == "1.9.2"
-    assert dataset_version(run("1.10.0"), output) == "1.10.0"  # by numbers, not by letters
-    assert bump_version(run("1.10.0"), output) == "1.10.1"
+@pytest.mark.parametrize(("of_run", "takedowns", "version"), [("1.9.0", 0, "1.9.0"), ("1.9.3", 2, "1.9.5")])
+def test_every_takedown_raises_the_last_number(tmp_path, of_run, takedowns, version):
+    (tmp_path / TOMBSTONES).write_text(json.dumps({"format": 1, "version": 1 + takedowns, "sets": []}))
+    assert dataset_version(run(of_run), Output(str(tmp_path))) == version
 
 
-def test_a_broken_version_is_one_line(tmp_path):
-    (tmp_path / FILE).write_text("one")
-    with pytest.raises(InputError, match="'one' is no MAJOR"):
+def test_without_a_takedown_it_is_the_run_files(tmp_path):
+    assert dataset_version(run("2.0.1"), Output(str(tmp_path))) == "2.0.1"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": null}', "{}"])
+def test_a_broken_file_is_one_line(tmp_path, content):
+    (tmp_path / TOMBSTONES).write_text(content)
+    with pytest.raises(InputError, match=r"tombstones\.json: broken"):
         dataset_version(run("1.0.0"), Output(str(tmp_path)))
 
 
