@@ -24,8 +24,8 @@ WITHHELD = "withheld"
 _OF_KEPT = ("key", "identity", "sha256", "num_bytes", "licence", "author", "page_url", "image_url", "fetched_at",
             "signals", "attribution")  # fmt: skip
 _OF_ALL = ("bucket", "status", "stage", "reason", "value", "threshold")
-_PATHS = ("root", "path")
-_SECRETS = ("key_env", "token_env")
+_HERE = ("root", "path", "key_env", "token_env")
+"""Of a source or a list of people: paths, and names of variables."""
 
 
 def public_ledger(ledger: pa.Table, carried: Carried) -> pa.Table:
@@ -67,7 +67,7 @@ def public_settings(run: BuildRun, repo: str, version: str) -> BuildRun:
     document = run.model_dump(mode="json")
     crawl, caption = document["crawl"], document["caption"]
     for part in [*crawl["sources"], crawl["people"] or {}]:
-        part |= {key: WITHHELD for key in _PATHS if key in part} | {key: None for key in _SECRETS if part.get(key)}
+        part |= {key: WITHHELD for key in _HERE if part.get(key)}
     crawl |= {"contact": WITHHELD, "own_hosts": []}
     if caption["endpoint"]["url"]:
         caption["endpoint"] |= {"url": f"https://{WITHHELD}.invalid", "key_env": None, "parameters": {}}

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +29,7 @@ from shards.resolved import read_resolved
 from shards.staging import stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub 2.4 on httpx2
+ROOT = Path(__file__).parents[2]
 TOKEN = "hf_thisisasecret"
 PART_BYTES = 8192
 
@@ -343,7 +345,8 @@ def test_a_killed_upload_goes_on_without_sending_what_is_there(hub, staged, fini
         "HF_HOME": str(tmp_path / "home"),
         "HF_HUB_DISABLE_XET": "1",
     }
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
     others = {shard.sha256 for shard in staged.facts.shards[:-1]}
     with contextlib.closing(process.stdout):
         assert waiting.wait(60)
@@ -357,7 +360,7 @@ def test_a_killed_upload_goes_on_without_sending_what_is_there(hub, staged, fini
     assert others <= set(hub.objects)
     assert hub.repos["me/mine"].commits == [{}]
     hub.log.clear()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "tagged v1.0.0" in done.stdout
     assert not others & set(hub.sent())

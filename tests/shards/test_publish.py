@@ -20,6 +20,7 @@ from shards.resolved import read_resolved
 from shards.staging import MARK, stage
 from shards.verify import verify_dataset
 
+ROOT = Path(__file__).parents[2]
 SECRETS = (
     b"secret",
     b"Nemo",
@@ -191,7 +192,7 @@ def test_a_folder_of_somebody_elses_files_is_left_alone(finished_dataset, tmp_pa
 def test_a_dry_run_says_what_would_go_and_needs_no_network(finished_dataset):
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_verysecret"}
     command = [sys.executable, "-m", "shards", "publish", finished_dataset.url, "me/mine"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     for said in ("shards/*.tar", "stays behind", "the originals", "16 of 5 people", "CC BY-NC-SA 2.0", "dry run"):
