@@ -95,8 +95,8 @@ def _metadata(facts: Facts) -> dict[str, object]:
 
 
 def _size_category(samples: int) -> str:
-    limits = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
-    return next((name for limit, name in limits if samples < limit), "1M<n<10M")
+    names = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
+    return next((name for power, name in enumerate(names, 3) if samples < 10**power), "10M<n<100M")
 
 
 def _what(facts: Facts) -> str:

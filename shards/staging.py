@@ -71,14 +71,16 @@ class Staged:
 
 
 def stage(run: BuildRun, output: Output, repo: str, folder: Path) -> Staged:
-    """Make the copy. Raises InputError for what must not be published, before anything is made."""
+    """Make the copy. Raises InputError for what must not be published, and leaves no copy then."""
     index = read_index(output)
-    people = read_identities(output)
-    facts = gather(run, output)
-    _check_samples(output, {} if run.publish.names else {p.identity: p.name for p in people})
+    people, facts, copy = read_identities(output), gather(run, output), Output(os.fspath(folder))
     _clear(folder)
-    copy = Output(os.fspath(folder))
     _link_shards(output, index, folder)
+    try:
+        _check_samples(copy, {} if run.publish.names else {p.identity: p.name for p in people})
+    except InputError:
+        shutil.rmtree(folder)
+        raise
     carried = read_carried(output) or carry(run, output, facts.made_by)
     _write_table(copy, LEDGER, public_ledger(read_ledger(output), carried))
     _write_table(copy, IDENTITIES, _table(public_identities(people, index.identities, run.publish.names)))

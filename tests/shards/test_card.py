@@ -1,7 +1,10 @@
 """The card's YAML is what the hub expects, and every number on it is the ledger's, the index' or the settings'."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -39,6 +42,15 @@ def test_the_metadata_is_yaml_that_the_hub_knows(carded):
     assert document["configs"][0]["data_files"] == [{"split": "train", "path": "shards/*.tar"}]
     assert document["size_categories"] == ["n<1K"]
     assert (document["license"], document["license_name"]) == ("other", "per-photo")
+
+
+@pytest.mark.slow
+def test_load_dataset_reads_the_folder_by_its_card(carded, tmp_path):
+    code = "import sys, datasets; print(datasets.load_dataset(sys.argv[1])['train'].num_rows)"
+    environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", code, carded.url]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    assert done.stdout.split() == ["16"], done.stderr
 
 
 def test_the_hubs_own_parser_reads_it_and_writes_it_again(carded):
