@@ -103,7 +103,7 @@ def _what(facts: Facts) -> str:
     settings = facts.run.filter
     pose = "" if settings.pose == "none" else f"{len(NAMES)} body keypoints where a body was found, "
     return (
-        f"{_photos(facts.kept)} of {facts.people} people, each verified to show the person it is filed under, in "
+        f"{facts.kept} verified photos of {facts.people} people in "
         f"{len(facts.shards)} WebDataset shards ({facts.num_bytes / 1e6:.1f} MB); version {facts.version}, built with "
         f"Personae. Each sample: a {settings.size_px}×{settings.size_px} crop, a reference face crop of "
         f"{settings.face_size_px}×{settings.face_size_px}, {pose}a caption in three parts, and where it came from. "
@@ -186,10 +186,6 @@ def _opt_outs(facts: Facts) -> list[str]:
         _list(f"{count} {reason}: {_RECOGNISED[reason]}" for reason, count in facts.opt_outs.items()) or "* nothing",
         f"Seen by the sources and not listed for other reasons: {seen}." if seen else "",
     ]
-
-
-def _photos(count: int) -> str:
-    return f"{count} verified photos" if count != 1 else "1 verified photo"
 
 
 def _plain(text: str) -> str:

@@ -68,7 +68,7 @@ def removal(facts: Facts) -> str:
     contact = facts.run.publish.contact
     whom = f"ask {contact}" if contact else "ask the publisher of this copy, in the discussions of the dataset's page"
     taken = facts.statuses["removed"]
-    so_far = f" {taken} photos were taken out so far." if taken else ""
+    so_far = f" Photos taken out so far: {taken}." if taken else ""
     return (
         f"A person shown here, or the owner of a photo, can have photos removed: {whom}. Say which by the photo's URL, "
         f"its sha256, a domain, or the identity key of a sample; no reason is needed. Whatever is taken out is not "

@@ -75,7 +75,7 @@ def test_the_numbers_are_the_ledgers_and_the_index(carded):
     assert "| 100–299 kB | 16 |" in text
     assert "Fetched from 2026-02-03 to 2026-02-03." in text
     assert "* 1 opted_out: " in text
-    assert "1 photos were taken out so far" in text
+    assert "Photos taken out so far: 1." in text
 
 
 def test_licences_are_rolled_up_and_the_strictest_is_said(carded):

@@ -90,7 +90,7 @@ def test_it_speaks_of_people_plainly_and_names_none(folder):
     assert "biometric data" in document["rai:personalSensitiveInformation"][0]
     assert "1 opted_out" in document["rai:dataCollection"]
     assert "16 kept, 2 rejected, 1 failed, 1 removed" in document["rai:dataCollectionMissingData"]
-    assert "1 photos were taken out" in document["rai:dataReleaseMaintenancePlan"]
+    assert "Photos taken out so far: 1." in document["rai:dataReleaseMaintenancePlan"]
     assert document["rai:dataBiases"]
     assert document["datePublished"] == "2026-02-03"
     assert document["version"] == "1.0.0"
