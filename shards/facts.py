@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -155,7 +156,16 @@ def gather(run: BuildRun, output: Output) -> Facts:
 
 def carry(run: BuildRun, output: Output, made_by: str) -> Carried:
     """What to tell a published copy."""
-    return Carried(dict(unlisted(output)), [*licences(run.filter), *_caption_licences(run, made_by)])
+    lines = [*licences(run.filter), *_caption_licences(run, made_by)]
+    for model in (run.filter.vitpose_model, *(c.model for c in run.filter.classifiers)):
+        if is_path(model):
+            lines = [line.replace(model, Path(model).name) for line in lines]
+    return Carried(dict(unlisted(output)), lines)
+
+
+def is_path(model: str) -> bool:
+    """A folder or file of this machine, and no name on the hub: not to be told to others."""
+    return model.startswith(("/", "./", "../", "~")) or "\\" in model or Path(model).is_dir()
 
 
 def read_carried(output: Output) -> Carried | None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Iterable
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.config import BuildRun, EngineConfig
-from shards.facts import CARRIED, Carried
+from shards.facts import CARRIED, Carried, is_path
 from shards.identities import Identity
 
 WITHHELD = "withheld"
@@ -72,6 +71,8 @@ def public_settings(run: BuildRun, repo: str, version: str) -> BuildRun:
     if caption["endpoint"]["url"]:
         caption["endpoint"] |= {"url": f"https://{WITHHELD}.invalid", "key_env": None, "parameters": {}}
     caption |= {"model": _public_name(caption["model"]), "prompt": _public_name(caption["prompt"])}
+    for classifier in document["filter"]["classifiers"]:
+        classifier["model"] = _public_name(classifier["model"])
     document["filter"]["vitpose_model"] = _public_name(document["filter"]["vitpose_model"])
     document["engine"] = EngineConfig().model_dump(mode="json")
     document["publish"] |= {"repo": repo, "version": version}
@@ -82,5 +83,4 @@ def _public_name(name: str | None) -> str | None:
     """A name on the hub or a prompt of ours as it is; of a path nothing."""
     if name is None:
         return None
-    is_path = name.startswith(("/", "./", "../", "~")) or "\\" in name or name.endswith(".txt") or Path(name).is_dir()
-    return WITHHELD if is_path else name
+    return WITHHELD if is_path(name) or name.endswith(".txt") else name

@@ -45,22 +45,28 @@ def chosen(facts: Facts) -> list[str]:
     settings = facts.run.filter
     return [
         f"short side ≥ {settings.min_side_px} px"
-        + "".join(_optional("; megapixels ≥ {:g}", settings.min_megapixels))
-        + "".join(_optional("; long side / short side ≤ {:g}", settings.max_aspect_ratio))
-        + "".join(_optional("; sharpness ≥ {:g}", settings.min_sharpness))
-        + "".join(_optional("; colourfulness ≥ {:g}", settings.min_colourfulness)),
+        + _optional("; megapixels ≥ {:g}", settings.min_megapixels)
+        + _optional("; long side / short side ≤ {:g}", settings.max_aspect_ratio)
+        + _optional("; sharpness ≥ {:g}", settings.min_sharpness)
+        + _optional("; colourfulness ≥ {:g}", settings.min_colourfulness),
         f"face box ≥ {settings.min_face_px} px, detector score ≥ {facts.min_face_score:g}"
-        + "".join(_optional("; at most {:g} faces", settings.max_faces)),
+        + _optional("; at most {:g} faces", settings.max_faces),
         f"of a person's near-duplicates (dHash within {settings.near_duplicate_bits} of 64 bits) the largest",
         f"identity by rule `{settings.verify.rule}`: cosine to the person's centre ≥ {facts.threshold:g}, at least "
         f"{settings.verify.min_photos} photos and {settings.verify.min_share:g} of all photos of the name agreeing",
+        *(
+            f"{c.name} by an image classifier"
+            + _optional(": at most {:g}", c.max_probability)
+            + _optional(": at least {:g}", c.min_probability)
+            for c in settings.classifiers
+        ),
         f"square crop about the {'head' if settings.framing == 'portrait' else 'whole body'} with a face of at least "
         f"{settings.min_face_share:g} of its area",
     ]
 
 
-def _optional(text: str, value: float | None) -> list[str]:
-    return [] if value is None else [text.format(value)]
+def _optional(text: str, value: float | None) -> str:
+    return "" if value is None else text.format(value)
 
 
 def removal(facts: Facts) -> str:

@@ -4,7 +4,9 @@ import pytest
 import yaml
 
 from crawl.config import dump
+from crawl.output import Output
 from shards.config import BuildRun
+from shards.facts import carry
 from shards.public import public_settings
 from shards.resolved import read_resolved, write_resolved
 from shards.statements import found
@@ -21,7 +23,11 @@ WEB = {
         "contact": "secret@example.org",
         "own_hosts": ["secret.internal"],
     },
-    "filter": {"pose": "vitpose", "vitpose_model": "/home/secret/vitpose"},
+    "filter": {
+        "pose": "vitpose",
+        "vitpose_model": "/home/secret/vitpose",
+        "classifiers": [{"name": "watermark", "model": "/home/secret/marks", "labels": ["y"], "max_probability": 0.5}],
+    },
     "caption": {
         "backend": "endpoint",
         "model": "./secret-model",
@@ -42,7 +48,9 @@ def test_nothing_secret_is_left_and_all_else_is_as_it_was(run):
     text = dump(public)
     assert "secret" not in text.lower()
     assert (public.publish.repo, public.publish.version, public.output) == ("me/mine", "1.0.3", ".")
-    assert public.filter.model_dump(exclude={"vitpose_model"}) == run.filter.model_dump(exclude={"vitpose_model"})
+    models = {"vitpose_model", "classifiers"}
+    assert public.filter.model_dump(exclude=models) == run.filter.model_dump(exclude=models)
+    assert public.filter.classifiers[0].max_probability == 0.5
     assert public.shards == run.shards
     assert [source.source for source in public.crawl.sources] == ["urls", "search"]
 
@@ -55,13 +63,17 @@ def test_names_of_published_models_and_prompts_stay(run):
 
 
 def test_public_settings_are_read_back(run, tmp_path):
-    from crawl.output import Output
-
     public = public_settings(run, "me/mine", "1.0.0")
     write_resolved(public, Output(str(tmp_path)))
     assert read_resolved(Output(str(tmp_path))) == public
     document = yaml.safe_load((tmp_path / "config.resolved.yaml").read_text())
     assert document["format"] == 1
+
+
+def test_a_models_folder_is_not_told(run, tmp_path):
+    lines = carry(run, Output(str(tmp_path)), "measured").models
+    assert any(line.startswith("marks@main") for line in lines)
+    assert "secret/" not in " ".join(lines)
 
 
 def test_how_people_were_found_says_what_is_known_of_their_age(run):
