@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 
 from caption.captioner import BACKENDS
 from caption.models import licences as caption_licences
-from crawl.errors import InputError
+from crawl.errors import InputError, one_line
 from crawl.licence import most_restrictive
 from crawl.output import Output
 from crawl.status import unlisted
 from filter.models import EMBEDDERS, licences, min_face_score
 from shards.config import BuildRun
-from shards.identities import UNKNOWN_LICENCE, read_identities
+from shards.identities import FILE as IDENTITIES
+from shards.identities import UNKNOWN_LICENCE, Identity, read_identities
 from shards.index import Index, ShardRow, read_index
 from shards.ledger import FILE as LEDGER
 from shards.ledger import FunnelStep, funnel, read_ledger
@@ -121,11 +122,10 @@ class Facts:
 
 def gather(run: BuildRun, output: Output) -> Facts:
     """Read it all. Raises InputError for a folder that is not a finished dataset."""
-    ledger = _ledger(output)
+    ledger, people = _tables(output)
     kept = ledger.filter(pc.equal(ledger["status"], "kept"))
     living = ledger.filter(pc.not_equal(ledger["status"], "removed"))
     index = read_index(output)
-    people = read_identities(output)
     there = [person for person in people if person.identity in index.identities]
     made_by = _made_by(run, output, index)
     carried = read_carried(output) or carry(run, output, made_by)
@@ -185,10 +185,14 @@ def histogram(values: Sequence[int], edges: Sequence[int], unit: str) -> list[tu
     return list(zip(names, counts, strict=True))
 
 
-def _ledger(output: Output) -> pa.Table:
-    if not output.exists(LEDGER):
-        raise InputError(f"{output.path(LEDGER)}: not found: no finished dataset there")
-    return read_ledger(output, _COLUMNS)
+def _tables(output: Output) -> tuple[pa.Table, list[Identity]]:
+    for name in (LEDGER, IDENTITIES):
+        if not output.exists(name):
+            raise InputError(f"{output.path(name)}: not found: no finished dataset there")
+    try:
+        return read_ledger(output, _COLUMNS), read_identities(output)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{output.url}: {LEDGER} or {IDENTITIES} is damaged: {one_line(error)[:200]}") from None
 
 
 def _ended(ledger: pa.Table) -> list[Ended]:

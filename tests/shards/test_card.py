@@ -11,6 +11,7 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
+from crawl.errors import InputError
 from crawl.output import Output
 from shards.__main__ import main
 from shards.card import CARD, card_files, write_card
@@ -171,12 +172,19 @@ def test_a_missing_card_is_a_difference(carded):
     assert differences(carded) == ["README.md: is missing"]
 
 
-@pytest.mark.parametrize("name", [RESOLVED, LEDGER, "shards/index.json"])
+@pytest.mark.parametrize("name", [RESOLVED, LEDGER, "identities.parquet", "shards/index.json"])
 def test_a_folder_that_is_no_dataset_is_one_line(finished_dataset, name):
     finished_dataset.remove(name)
     with pytest.raises(ValueError, match=name):
         write_card(None, finished_dataset)
     assert not finished_dataset.exists(CARD)
+
+
+@pytest.mark.parametrize("name", [LEDGER, "identities.parquet"])
+def test_a_damaged_table_is_one_line(finished_dataset, name):
+    finished_dataset.write(name, finished_dataset.read(name)[:200])
+    with pytest.raises(InputError, match="is damaged"):
+        write_card(None, finished_dataset)
 
 
 def test_the_funnel_is_the_ledgers(carded):
