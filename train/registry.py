@@ -48,6 +48,9 @@ def on_tiny(run: TrainRun) -> TrainRun:
     adapter: dict[str, Any] = {"weights": None}
     if isinstance(getattr(run.adapter, "lora", None), LoraSettings):
         adapter["lora"] = LoraSettings(rank=2)
+    for network in ("pose_network", "clip_model"):  # frozen ones, of losses
+        if getattr(run.adapter, network, None) is not None:
+            adapter[network] = "tiny"
     loop = {
         "steps": 2, "batch_size": 2, "micro_batch": None, "precision": "fp32", "compile": False, "channels_last": False,
         "gauge_samples": 2, "fit_vae_steps": min(run.loop.fit_vae_steps, 2), "wandb_project": None,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from train.base_models import Base
 
 ADAPTERS = {
+    "bolid": "train.adapters.bolid:Bolid",
     "none": "train.adapters.none:NoAdapter",
     "ip_adapter": "train.adapters.ip_adapter:IpAdapter",
     "photomaker": "train.adapters.photomaker:PhotoMaker",

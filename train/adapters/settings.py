@@ -128,6 +128,46 @@ class SplitPromptSettings(PhotoMakerSettings):
         return self
 
 
+class BolidSettings(AnyAdapter):
+    """BoLID: text, face and body through decoupled attention, with losses on the decoded picture (seed 000)."""
+
+    kind: Literal["bolid"] = "bolid"
+    tokens: int = Field(16, ge=1, description="Tokens of a reference's face, and of its body's look.")
+    depth: int = Field(4, ge=1, description="Layers of both resamplers.")
+    aggregation: Aggregation = Field("concat", description="G: how several references become one condition.")
+    self_attention: Literal["mean", "concat"] = Field(
+        "mean", description="How `self_attention` ends; `concat`: one matrix over all slots, as its authors write."
+    )
+    max_references: int = Field(4, ge=1, le=16, description="Most references at a time.")
+    scales: dict[Literal["face", "body"], float] = Field({}, description="λ_f and λ_b; default 1.")
+    keypoint_weight: float = Field(
+        0.0, ge=0, description="Of the keypoint loss: squared distances of 12 points, in lengths of the torso."
+    )
+    pose_network: str | None = Field(
+        None, description="Frozen ViTPose of the keypoint loss: hub name or folder; `tiny`: small, random."
+    )
+    clip_weight: float = Field(0.0, ge=0, description="Of the CLIP loss: 1 − cos of picture and prompt.")
+    clip_model: str | None = Field(
+        None, description="Frozen CLIP of the CLIP loss: hub name or folder; `tiny`: small, random."
+    )
+    decode_below: int = Field(
+        300, ge=1, le=1000, description="Both losses see the decoded x̂0 of samples with a smaller timestep only."
+    )
+
+    @property
+    def token_count(self) -> int:
+        """Tokens a reference."""
+        return self.tokens
+
+    @model_validator(mode="after")
+    def _losses_have_their_network(self) -> BolidSettings:
+        for weight, network in (("keypoint_weight", "pose_network"), ("clip_weight", "clip_model")):
+            if getattr(self, weight) and getattr(self, network) is None:
+                raise ValueError(f"{weight}: needs {network}")
+        return self
+
+
 AdapterSettings = Annotated[
-    NoAdapterSettings | IpAdapterSettings | PhotoMakerSettings | SplitPromptSettings, Field(discriminator="kind")
+    NoAdapterSettings | IpAdapterSettings | PhotoMakerSettings | SplitPromptSettings | BolidSettings,
+    Field(discriminator="kind"),
 ]
