@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ADAPTERS = {
     "bolid": "train.adapters.bolid:Bolid",
+    "bolid_latent": "train.adapters.bolid_latent:BolidLatent",
     "none": "train.adapters.none:NoAdapter",
     "ip_adapter": "train.adapters.ip_adapter:IpAdapter",
     "photomaker": "train.adapters.photomaker:PhotoMaker",

@@ -1,13 +1,11 @@
 """BoLID: Z = A(Q, K, V) + λ_f·A(Q, K_f, V_f) + λ_b·A(Q, K_b, V_b) — text, face, and body with its pose.
 
 Face tokens come from the references' face embeddings, body tokens from CLIP's view of their bodies and from the
-keypoints of the picture wanted. Its losses on the decoded picture are `bolid_losses`. Source: BoLID (seed 000), a
+keypoints of the picture wanted. Its losses on the decoded picture are `picture_losses`. Source: BoLID (seed 000), a
 proposal without sizes or figures: docs/bolid.md says what was chosen.
 """
 
 from __future__ import annotations
-
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -17,33 +15,15 @@ from shards.encoders.tiny import seeded
 from train.adapters.adapter import Adapter, Conditions, Group, Needs, Stream
 from train.adapters.aggregation import Pooling, aggregator
 from train.adapters.attention import install_streams
-from train.adapters.body_encoder import VISIBLE, PoseTokens, person_box
-from train.adapters.bolid_losses import ClipScore, PoseNetwork, keypoint_loss
+from train.adapters.body_encoder import VISIBLE, PoseTokens
+from train.adapters.picture_losses import PictureLosses
 from train.adapters.resampler import Resampler, resampler_dim
 from train.adapters.settings import AdapterSettings, BolidSettings
 from train.base_models import Base
 from train.data.batch import Batch
-from train.decoded import clean, decoded
 from train.step import Step, Term
 
 FACE, BODY = "face", "body"
-
-
-class Networks:
-    """The losses' frozen networks, loaded when a loss first asks: generation needs none. No part of the weights."""
-
-    def __init__(self, settings: BolidSettings, base: Base) -> None:
-        self._settings, self._base = settings, base
-
-    @cached_property
-    def pose(self) -> PoseNetwork:
-        assert self._settings.pose_network is not None
-        return PoseNetwork(self._settings.pose_network, self._base.device)
-
-    @cached_property
-    def clip(self) -> ClipScore:
-        assert self._settings.clip_model is not None
-        return ClipScore(self._settings.clip_model, self._base.device)
 
 
 class Bolid(Adapter):
@@ -67,7 +47,7 @@ class Bolid(Adapter):
             )
         layers = install_streams(base, [FACE, BODY])
         self.attention = nn.ModuleDict({str(index): layer.streams for index, layer in layers.items()})
-        self._networks = Networks(settings, base)
+        self._picture_losses = PictureLosses(settings, base)
         self.to(base.device)
 
     @classmethod
@@ -93,45 +73,8 @@ class Bolid(Adapter):
         return Conditions(text.hidden, text.pooled, time_ids, streams)
 
     def losses(self, step: Step) -> dict[str, Term]:
-        """Diffusion, and on the decoded x̂0 of samples at a low timestep what is configured."""
-        predicted = step.predict(self.conditions(step.batch))
-        terms = {"diffusion": Term(step.error(predicted))}
-        settings, low = self.settings, (step.timesteps < self.settings.decode_below).nonzero().flatten()
-        weights = {"keypoints": settings.keypoint_weight, "clip": settings.clip_weight}
-        wanted = {name: weight for name, weight in weights.items() if weight}
-        if not wanted:
-            return terms
-        images = self._decoded(step, predicted, low)
-        for name, weight in wanted.items():
-            values = predicted.new_zeros(len(step.batch))
-            if len(low):
-                found = (
-                    self._keypoints(step.batch, images, low)
-                    if name == "keypoints"
-                    else self._clip(step.batch, images, low)
-                )
-                values = values.index_put((low,), found)
-            terms[name] = Term(values, weight)
-        return terms
-
-    def _decoded(self, step: Step, predicted: Tensor, rows: Tensor) -> Tensor:
-        """x̂0 of these rows as images in [−1, 1]."""
-        if not len(rows):
-            return predicted
-        latents = clean(self.base, step.noisy[rows], predicted[rows], step.timesteps[rows])
-        return decoded(self.base, latents, checkpointing=self.base.unet.is_gradient_checkpointing)
-
-    def _keypoints(self, batch: Batch, images: Tensor, rows: Tensor) -> Tensor:
-        """Zero where the pose was dropped: nobody asked for it."""
-        assert batch.keypoints is not None
-        wanted = batch.keypoints[rows]
-        found = self._networks.pose(images, *person_box(wanted))
-        return keypoint_loss(found, wanted) * ~batch.drop.body[rows]
-
-    def _clip(self, batch: Batch, images: Tensor, rows: Tensor) -> Tensor:
-        """Zero where the prompt was dropped."""
-        prompts = [batch.prompts.general[row] for row in rows.tolist()]
-        return self._networks.clip.loss(images, prompts) * ~batch.drop.text[rows]
+        """Diffusion, and on the decoded x̂0 what is configured."""
+        return self._picture_losses.terms(step, step.predict(self.conditions(step.batch)))
 
     def identity_embeddings(self, batch: Batch) -> Tensor:
         """The face tokens' mean over the references, end to end: [B, T·C]."""

@@ -244,20 +244,20 @@ def test_gradients_reach_the_adapter_and_no_frozen_weight(name):
     adapter.losses(step_of(base, batch, [10, 100, 200]))[name].per_sample.sum().backward()
     for group in adapter.groups():
         assert any(p.grad is not None and p.grad.any() for p in group.parameters), group.name
-    networks = (adapter._networks.pose, adapter._networks.clip)
+    networks = (adapter._picture_losses.pose, adapter._picture_losses.clip)
     frozen = [*base.vae.parameters(), *base.clip.parameters(), *base.text.parameters()]
     frozen += [p for network in networks for p in network.parameters()]
     assert all(p.grad is None for p in frozen)
     own = {id(p) for p in adapter.parameters()}
     assert all(p.grad is None for p in base.unet.parameters() if id(p) not in own)
-    assert not any("networks" in key or "pose_network" in key for key in adapter.state_dict())
+    assert not any("losses" in key for key in adapter.state_dict())
 
 
 def test_the_decoded_picture_is_the_one_behind_the_noise():
     """With the true noise as the prediction, x̂0 is x0."""
     base, adapter, batch = made(**BOTH)
     step = step_of(base, batch, [10, 100, 200])
-    images = adapter._decoded(step, step.noise, torch.arange(3))
+    images = adapter._picture_losses.decoded(step, step.noise, torch.arange(3))
     assert torch.allclose(images, base.vae.decode(batch.latents), atol=1e-3)
     assert functional.mse_loss(images, base.vae.decode(batch.latents)) < 1e-6
 
