@@ -6,10 +6,13 @@ The same steps run one after another in `python -m crawl|filter|caption` and sid
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from crawl.tables import Tables
+from crawl.timing import Timing, note
 
 Tick = Callable[[str, int], None]
 """Told (stage name, photos done since the last call), or (`fetch: REASON`, how many were refused for it)."""
@@ -35,9 +38,21 @@ def run_pending(stages: Iterable[Stage], bucket: int, tables: Tables, tick: Tick
     for stage in stages:
         fingerprint = stage.fingerprint(bucket)
         if tables.fingerprint(stage.name, bucket) != fingerprint:
-            stage.run(bucket, fingerprint, tick)
+            _run_timed(stage, bucket, fingerprint, tables, tick)
             done.append(stage.name)
     return done
+
+
+def _run_timed(stage: Stage, bucket: int, fingerprint: str, tables: Tables, tick: Tick) -> None:
+    photos, began = Counter[str](), time.monotonic()
+
+    def count(name: str, done: int) -> None:
+        photos[name] += done
+        tick(name, done)
+
+    stage.run(bucket, fingerprint, count)
+    if photos[stage.name]:
+        note(tables.output, bucket, stage.name, Timing(photos[stage.name], time.monotonic() - began))
 
 
 class BucketWork:

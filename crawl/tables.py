@@ -53,6 +53,10 @@ class Tables:
     def __init__(self, output: Output) -> None:
         self._output = output
 
+    @property
+    def output(self) -> Output:
+        return self._output
+
     def fingerprint(self, stage: str, bucket: int) -> str | None:
         """The fingerprint of a finished table, None when there is none."""
         name = _name(stage, bucket)

@@ -228,4 +228,5 @@ _FOLDERS = (
     "efforts",
     "tars",
     "shards",
+    "timings",
 )
