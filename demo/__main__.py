@@ -1,4 +1,7 @@
-"""`python -m demo`: crawl a small gallery on loopback, say what became of the planted photos, train on the others."""
+"""`python -m demo`: crawl a small gallery on loopback, say what became of the planted photos, train on the others.
+
+Ends with a report of the dataset.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from demo.site import FORBIDDEN, gallery_site
 from shards.build import build
 from shards.config import BuildRun
 from shards.ledger import read_ledger
+from shards.report.write import write_report
 from shards.summary import print_summary
 
 _CONFIG = str(Path(__file__).parent.parent / "configs" / "demo.yaml")
@@ -40,7 +44,10 @@ def main() -> int:
     print("\nTraining an adapter on these shards, on a tiny base from scratch:", flush=True)
     from demo.training import train_on  # torch takes seconds to load
 
-    return train_on(run.output)
+    code = train_on(run.output)
+    where, num_bytes = write_report(run.output)
+    print(f"\nReport of the dataset, for any browser: {where} ({num_bytes / 1e6:.1f} MB)")
+    return code
 
 
 if __name__ == "__main__":

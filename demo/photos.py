@@ -50,7 +50,7 @@ def _people() -> dict[str, tuple[Image.Image, Box]]:
     detector = load_detector(FilterConfig(models="embedded"))
     people = {}
     for name, package, file in _PICTURES:
-        picture = Image.open(_carried(package, file)).convert("RGB")
+        picture = Image.open(carried(package, file)).convert("RGB")
         if picture.width < SIDE_PX:
             picture = picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
         faces = sorted(detector.detect(np.asarray(picture), 64), key=lambda f: f.box_xyxy_px)
@@ -60,7 +60,7 @@ def _people() -> dict[str, tuple[Image.Image, Box]]:
     return people
 
 
-def _carried(package: str, file: str) -> Path:
+def carried(package: str, file: str) -> Path:
     """A file that a package carries, found without importing the package."""
     try:
         return Path(str(importlib.metadata.distribution(package).locate_file(file)))

@@ -1,8 +1,9 @@
-"""`python -m shards build|verify|info|card|publish|encode`: build a dataset, check, describe and publish one."""
+"""`python -m shards build|verify|info|report|serve|card|publish|encode`: build a dataset, check, show, publish it."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 from caption.figures import caption_figures, figure_lines
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shards", description="Build, check and describe datasets.")
-    commands = parser.add_subparsers(required=True, metavar="build|verify|info|card|publish|encode")
+    commands = parser.add_subparsers(required=True, metavar="build|verify|info|report|serve|card|publish|encode")
     make = commands.add_parser("build", help="the whole pipeline: photos in, verified shards out")
     add_config_arguments(make)
     make.set_defaults(command=_build)
@@ -38,6 +39,16 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what is in a dataset: funnel, identities, shards")
     info.add_argument("dataset", help="a dataset folder or URL")
     info.set_defaults(command=_info)
+    page = commands.add_parser("report", help="a dataset to look at, in one HTML file that needs no network")
+    page.add_argument("dataset", help="a dataset folder or URL")
+    page.add_argument("--output", metavar="FILE", help="where the file goes (default: DATASET/report.html)")
+    page.set_defaults(command=_report)
+    site = commands.add_parser(
+        "serve", help="the same as a local site on 127.0.0.1, for datasets too large for one file"
+    )
+    site.add_argument("dataset", help="a dataset folder or URL")
+    site.add_argument("--port", type=int, default=8000, help="0 takes any that is free (default: %(default)s)")
+    site.set_defaults(command=_serve)
     card = commands.add_parser("card", help="make card and croissant.json anew, or check their numbers")
     card.add_argument("dataset", help="a dataset folder or URL")
     card.add_argument("--check", action="store_true", help="write nothing; list every number that is not true")
@@ -81,6 +92,23 @@ def _encode(parsed: argparse.Namespace) -> int:
     with Bars() as bars:
         for line in encode(run, bars):
             print(line)
+    return 0
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    from shards.report.write import write_report
+
+    where, num_bytes = write_report(parsed.dataset, parsed.output)
+    print(f"report  {where} ({num_bytes / 1e6:.1f} MB)")
+    return 0
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from shards.serve.server import Server
+
+    with contextlib.suppress(KeyboardInterrupt), Server(parsed.dataset, parsed.port) as server:
+        print(f"{parsed.dataset}: {server.url} (on this machine only; Ctrl+C ends it)", flush=True)
+        server.serve_forever()
     return 0
 
 
