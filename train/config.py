@@ -38,6 +38,9 @@ class DataConfig(Settings):
     holdout: float = Field(
         0.0, ge=0, lt=1, description="Share of each identity's photos kept from training: for gauges and grids."
     )
+    identities: tuple[str, ...] = Field(
+        (), description="Train on these people only, by their keys; empty: on all. DreamBooth and such take one."
+    )
     drop: DropConfig = DropConfig()
     masked_loss: float = Field(
         0.0, ge=0, le=1, description="Chance, per sample, that the loss counts in the face only."

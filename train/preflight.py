@@ -50,6 +50,11 @@ def _of_the_adapter(run: TrainRun) -> Iterator[str]:
     most = getattr(settings, "max_references", None)
     if most is not None and run.data.references[1] > most:
         yield f"data.references: up to {run.data.references[1]}, but adapter.max_references is {most}"
+    if needs.one_person and len(run.data.identities) != 1:
+        named = len(run.data.identities)
+        yield f"data.identities: {settings.kind} is trained for one person: name one key, not {named}"
+    if settings.kind == "dreambooth" and (settings.lora is None) != run.loop.train_unet:
+        yield "loop.train_unet: dreambooth trains LoRA (adapter.lora) or the UNet itself: one of the two"
     if needs.clip and run.base.family != "tiny" and run.base.clip is None:
         yield f"base.clip: {settings.kind} looks at reference photos: name a CLIP vision tower"
     if needs.face and run.base.face == "insightface" and run.base.accept_licence is None:

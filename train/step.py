@@ -58,8 +58,12 @@ class Step:
 
     def diffusion(self, conditions: Conditions) -> Tensor:
         """Per-sample mean squared error [B] of the prediction; inside the face only where the sample's coin says so."""
+        return self.error(self.predict(conditions))
+
+    def error(self, predicted: Tensor) -> Tensor:
+        """`diffusion` of an output [B, C, h, w] for x_t."""
         target = self.base.target(self.batch.latents, self.noise, self.timesteps)
-        squared = functional.mse_loss(self.predict(conditions), target.float(), reduction="none")
+        squared = functional.mse_loss(predicted, target.float(), reduction="none")
         return self.weights() * masked_mean(squared, self.batch.face_mask, self.batch.masked_loss)
 
     def weights(self) -> Tensor:

@@ -43,6 +43,11 @@ class Vae(nn.Module):
         distribution = self.model.encode(signed(images).to(self.model.dtype)).latent_dist
         return torch.cat([distribution.mean, distribution.std], dim=1)
 
+    def mean(self, images: Tensor) -> Tensor:
+        """Images in [−1, 1] [B, 3, H, W] → the posterior's mean, scaled: [B, C, h, w]."""
+        mean: Tensor = self.model.encode(images.to(self.model.dtype)).latent_dist.mean
+        return mean * self.model.config.scaling_factor
+
     def latents(self, stats: Tensor, noise: Tensor) -> Tensor:
         """A scaled draw [B, C, h, w] from `stats` by standard normal `noise` of that shape."""
         mean, std = stats.chunk(2, dim=1)

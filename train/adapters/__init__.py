@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from train.base_models import Base
 
 ADAPTERS = {
+    "bolid": "train.adapters.bolid:Bolid",
+    "bolid_latent": "train.adapters.bolid_latent:BolidLatent",
     "none": "train.adapters.none:NoAdapter",
+    "dreambooth": "train.adapters.dreambooth:DreamBooth",
     "ip_adapter": "train.adapters.ip_adapter:IpAdapter",
     "photomaker": "train.adapters.photomaker:PhotoMaker",
     "split_prompt": "train.adapters.split_prompt:SplitPrompt",
+    "textual_inversion": "train.adapters.textual_inversion:TextualInversion",
 }
 """kind → module:class."""
 

@@ -37,6 +37,8 @@ class Needs:
     keypoints: bool = False
     text: tuple[str, ...] = ()
     """Parts of the caption wanted as encoded text (`Prompts.states`); an adapter that edits token ids wants none."""
+    one_person: bool = False
+    """The method is trained for one person: the run file names them (`data.identities`)."""
     parts: tuple[str, ...] = ("general",)
     """Parts of the caption that must not be empty in the whole dataset."""
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from train.adapters.settings import Aggregation, IpAdapterSettings
+from train.adapters.settings import Aggregation
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,18 @@ class SelfAttention(nn.Module):
         return Pooling(merged, torch.ones_like(present[:, :1]), "concat")
 
 
-def aggregator(how: Aggregation, settings: IpAdapterSettings, width: int) -> nn.Module:
+class Slots(Protocol):
+    """What an adapter's settings say of its references."""
+
+    @property
+    def max_references(self) -> int: ...
+    @property
+    def token_count(self) -> int: ...
+    @property
+    def self_attention(self) -> Literal["mean", "concat"]: ...
+
+
+def aggregator(how: Aggregation, settings: Slots, width: int) -> nn.Module:
     """An aggregator of tokens [B, N, T, `width`] for at most `settings.max_references` references."""
     slots = settings.max_references
     makers: dict[Aggregation, Callable[[], nn.Module]] = {

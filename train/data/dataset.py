@@ -5,6 +5,7 @@ Memory holds one batch: nothing decoded is kept. Knows nothing of adapters beyon
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import threading
@@ -18,6 +19,7 @@ from torch import Tensor
 from crawl.errors import InputError
 from shards.encoders.config import FeatureName
 from shards.encoders.inputs import target_side_px
+from shards.index import Index
 from shards.read import Dataset
 from train.adapters.adapter import Needs
 from train.base_models import Base
@@ -63,6 +65,17 @@ class Summary:
         return [*lines, *(f"{name} is encoded online: {why}" for name, why in self.online.items())]
 
 
+def only(index: Index, config: DataConfig) -> Index:
+    """The index of `data.identities`, or the whole. Raises InputError for somebody who is not there."""
+    if not config.identities:
+        return index
+    for key in config.identities:
+        if key not in index.identities:
+            raise InputError(f"data.identities: {key}: nobody in {config.dataset} has this key")
+    chosen = {who: index.identities[who] for who in sorted(set(config.identities))}
+    return dataclasses.replace(index, identities=chosen)
+
+
 class TrainData:
     """See `BatchSource`. May be used from several threads, which take turns."""
 
@@ -72,9 +85,10 @@ class TrainData:
         self._lock = threading.Lock()
         self._dataset = Dataset(config.dataset)
         index, least = self._dataset.index, 2 if needs.references else 1
-        everyone = [p for positions in index.identities.values() if len(positions) >= least for p in positions]
+        people = only(index, config)
+        everyone = [p for positions in people.identities.values() if len(positions) >= least for p in positions]
         self._lost = survey(self._dataset, config.dataset, everyone, needs, config.on_bad_shard)
-        self._groups = Groups(index, config.holdout, config.references, draws, least, self._lost)
+        self._groups = Groups(people, config.holdout, config.references, draws, least, self._lost)
         if not self._groups.groups:
             who = "with two photos or more" if needs.references else "at all"
             raise InputError(f"data.dataset: {config.dataset}: nobody {who}: nothing to train on")
@@ -96,6 +110,8 @@ class TrainData:
         """Of photos, split and chances. Not of where encodings come from, except where that rounds."""
         config = self._config
         drawn = [config.references, config.holdout, config.drop.model_dump(), config.masked_loss, sorted(self._lost)]
+        if config.identities:
+            drawn.append(sorted(set(config.identities)))
         data = [self._dataset.index.digest, self._side_px, self._features.rounded()]
         text = json.dumps([_VERSION, data, drawn])
         return hashlib.sha256(text.encode()).hexdigest()

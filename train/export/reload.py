@@ -59,16 +59,20 @@ def _anew(adapter: Adapter, path: str, format: str) -> Callable[[Batch], Tensor]
 
 def _in_diffusers(adapter: Adapter, path: str, format: str) -> Callable[[Batch], Tensor]:
     """The file in a diffusers pipeline, by its own loader."""
-    assert isinstance(adapter, IpAdapter)
     base, file = adapter.base, Path(path)
     unet = bare_unet(base, adapter)
     with _quiet():
         pipeline = _pipeline(base, unet)
-        pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, image_encoder_folder=None)
+        if isinstance(adapter, IpAdapter):
+            pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, image_encoder_folder=None)
+        else:
+            pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
 
     def predict(batch: Batch) -> Tensor:
         conditions = adapter.conditions(batch)
-        added: dict[str, Any] = {"image_embeds": [adapter.features(batch).float()]}
+        added: dict[str, Any] = {}
+        if isinstance(adapter, IpAdapter):
+            added["image_embeds"] = [adapter.features(batch).float()]
         if base.has_time_ids:
             added |= {"text_embeds": conditions.pooled, "time_ids": conditions.time_ids}
         output: Tensor = unet(
