@@ -10,6 +10,7 @@ from crawl.command import Bars, add_config_arguments
 from crawl.config import load
 from crawl.errors import exit_with_one_line
 from crawl.output import Output
+from shards import takedown
 from shards.build import build
 from shards.card_check import card_command
 from shards.config import BuildRun
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shards", description="Build, check and describe datasets.")
-    commands = parser.add_subparsers(required=True, metavar="build|verify|info|card|publish|encode")
+    commands = parser.add_subparsers(required=True, metavar="build|verify|info|card|publish|encode|takedown")
     make = commands.add_parser("build", help="the whole pipeline: photos in, verified shards out")
     add_config_arguments(make)
     make.set_defaults(command=_build)
@@ -49,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("source", metavar="CONFIG.yaml|DATASET", help="a training run file, or a dataset folder or URL")
     cache.add_argument("overrides", metavar="key=value", nargs="*", help="encode.features=latents,clip_pooled")
     cache.set_defaults(command=_encode)
+    remove = commands.add_parser("takedown", help="take people or photos out of a dataset, for good")
+    takedown.add_arguments(remove)
     return parser
 
 

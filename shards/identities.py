@@ -6,7 +6,7 @@ The only file of a dataset that holds names. Never inside shards.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -51,10 +51,14 @@ def write_identities(output: Output, buckets: int, doubles: Mapping[str, Finding
     """Write `identities.parquet`, ordered by bucket and identity."""
     tables = Tables(output)
     rows = [row for bucket in range(buckets) for row in _bucket_identities(tables, bucket, doubles)]
+    save_identities(output, rows)
+    return rows
+
+
+def save_identities(output: Output, rows: Sequence[Identity]) -> None:
     schema = arrow_schema(Identity)
     with output.create(FILE) as file:
         pq.write_table(pa.Table.from_pylist([to_record(r) for r in rows], schema=schema), file, compression="zstd")
-    return rows
 
 
 def read_identities(output: Output) -> list[Identity]:

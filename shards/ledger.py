@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.tables import Tables, arrow_schema, to_record
+from crawl.tombstones import TAKEN_DOWN, nameless
 from filter.duplicates import strictest_licences
 
 FILE = "ledger.parquet"
@@ -145,6 +146,13 @@ def _row(
     if (ended is None) != (photo.key in packed):  # type: ignore[operator]
         raise NotConserved(f"{photo.source}: neither kept nor rejected" if ended is None else f"{photo.source}: both")
     status = "kept" if ended is None else "failed" if ended.stage == "crawl" else "rejected"
+    if ended is not None and ended.reason == TAKEN_DOWN:
+        status, photo = "removed", replace(nameless(photo.identity), key=photo.key)
+    return row_of(photo, bucket, status, ended)
+
+
+def row_of(photo: Photo, bucket: int, status: str, ended: Rejection | None) -> LedgerRow:
+    """`ended`: where and why; None for a photo that is kept."""
     reason = ended or Rejection("shards", "")
     return LedgerRow(
         key=photo.key,
