@@ -41,6 +41,7 @@ from shards.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
 from shards.removal.intent import refuse_half_removed
 from shards.resolved import RESOLVED, write_resolved
 from shards.stages import first_half, first_work, second_half, second_half_gpus, second_work
+from shards.takedown import forget_returned
 from shards.whole import is_whole, only_one, whole_stamp, write_whole
 
 
@@ -91,6 +92,7 @@ def _run(run: BuildRun, output: Output) -> Built:
                 for stage in first:
                     bars.expect(stage.name, sum(first[0].size(b) for b in waiting))  # type: ignore[attr-defined]
                 on_engine(functools.partial(first_work, run), waiting, bars)
+            forget_returned(run, output)
         with _timed(seconds, "crop, caption, shards"):
             doubles = find_doubles(run, output)
             second = second_half(run, output, doubles)

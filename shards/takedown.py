@@ -7,14 +7,17 @@ The order: tombstones, originals, tables, shards, features, the files that speak
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from crawl.errors import InputError
 from crawl.output import Output
+from crawl.tables import Tables
 from crawl.tombstones import FILE as TOMBSTONES
-from crawl.tombstones import read_tombstones, write_tombstones
+from crawl.tombstones import REMOVED, read_tombstones, write_tombstones
 from shards.card import CARD, write_card
 from shards.config import BuildRun
 from shards.identities import FILE as IDENTITIES
@@ -31,6 +34,7 @@ from shards.whole import only_one, resolved_run
 
 REPORT = "report.html"
 _SALT_BYTES = 16
+_FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def take_down(
     asked = list(requests)
     if not (output.exists(INDEX) or output.exists(LEDGER) or output.names("tables/crawl")):
         raise InputError(f"{output.url}: no dataset here ({INDEX} is missing)")
-    with only_one(output):
+    with contextlib.nullcontext() if dry_run else only_one(output):
         run = _working_run(output)
         unfinished = read_intent(output)
         if unfinished is not None and not dry_run:
@@ -74,6 +78,19 @@ def take_down(
             write_intent(output, planned.intent)
             done.append(_carry_out(output, run, planned.intent, step))
     return done, planned
+
+
+def forget_returned(run: BuildRun, output: Output) -> None:
+    """During a build: pictures that were taken down and were found again, in other bytes, are taken down again."""
+    tables = Tables(output)
+    found = [tables.rejections("scan", bucket) for bucket in range(run.shards.buckets)]
+    keys = {key for rejections in found for key, rejection in rejections.items() if rejection == REMOVED}
+    if keys:
+        intent = plan(output, run, [], False, keys).intent
+        assert intent is not None, "photos of the scan are known to the crawl"
+        intent = dataclasses.replace(intent, version=read_tombstones(output).version)
+        write_intent(output, intent)
+        _carry_out(output, run, intent, lambda name: None)
 
 
 def _working_run(output: Output) -> BuildRun | None:
@@ -178,7 +195,10 @@ def _announced(planned: Plan, dry_run: bool) -> list[str]:
     lines += [f"  {identity} {planned.names.get(identity, '')}".rstrip() for identity in intent.identities]
     if planned.aliases:
         lines.append(f"  of these, found to show the same person: {', '.join(planned.aliases)} (see --only-this-name)")
-    lines.append(f"  buckets {', '.join(f'{b:05d}' for b in intent.buckets)}; {len(intent.files)} originals deleted")
+    lines.append(f"  buckets {', '.join(f'{b:05d}' for b in intent.buckets)}; {len(intent.files)} originals")
+    if dry_run:
+        lines += [f"  {text}" for text in planned.photos[:_FEW]]
+        lines += [f"  … and {len(planned.photos) - _FEW} more"] if len(planned.photos) > _FEW else []
     if planned.local:
         lines.append(
             f"  {planned.local} of them also lie in a folder of yours (crawl.root), which was not touched: "

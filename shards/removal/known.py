@@ -22,9 +22,13 @@ from filter.rules.settle import STAGE as VERIFY
 from shards.ledger import read_ledger
 
 _LEDGER = (
-    "key", "identity", "bucket", "source", "sha256", "status", "stage", "duplicate_of", "page_url", "image_url",
+    "key", "identity", "bucket", "source", "sha256", "status", "reason", "duplicate_of", "page_url", "image_url",
     "final_url",
 )  # fmt: skip
+
+
+ANOTHER_PERSON = ("not_this_person", "second_person")
+"""What verification says of photos of somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def _of_bucket(tables: Tables, output: Output, bucket: int) -> Iterator[Known]:
                 source=entry.row.source,
                 local=entry.row.image_url is None,
                 kept=entry.key in kept,
-                shows=verified.get(first) is None,
+                shows=_shows(verified.get(first)),
                 duplicate_of=original.get(entry.key),
                 dhashes=dhashes.get(entry.key, ()),
             )
@@ -88,6 +92,10 @@ def _first(key: str, original: dict[str, str | None]) -> str:
     while (before := original.get(key)) is not None:
         key = before
     return key
+
+
+def _shows(rejection: Rejection | None) -> bool:
+    return rejection is None or rejection.reason not in ANOTHER_PERSON
 
 
 def _is_taken_down(rejection: Rejection | None) -> bool:
@@ -151,7 +159,7 @@ def _of_ledger(output: Output) -> Iterator[Known]:
                 source=row["source"],
                 local=True,
                 kept=row["status"] == "kept",
-                shows=row["stage"] != VERIFY,
+                shows=row["reason"] not in ANOTHER_PERSON,
                 duplicate_of=row["duplicate_of"],
             )
 

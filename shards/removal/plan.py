@@ -42,6 +42,8 @@ class Plan:
     """Identities that go because they show the same person as one that was asked for."""
     already: tuple[Request, ...]
     """Requests that an earlier takedown has met."""
+    photos: tuple[str, ...]
+    """Each row that goes: key, identity, where it came from."""
     local: int
     """Photos that also lie in folders of the user's."""
 
@@ -70,8 +72,9 @@ def plan(
     if new or also:
         intent = _intent(output, run, new, found, photos, identities, names, tombstones)
     forgotten = {identity: names[identity] for identity in sorted(identities) if identity in names}
+    listed = tuple(f"{p.key} {p.identity} {p.source}" for p in found.rows if p.key)
     local = sum(p.local and bool(p.key) for p in found.rows) if run else 0
-    return Plan(intent, forgotten, tuple(sorted(aliases)), tuple(already), local)
+    return Plan(intent, forgotten, tuple(sorted(aliases)), tuple(already), listed, local)
 
 
 def _intent(
