@@ -8,17 +8,18 @@ import sys
 from caption.figures import caption_figures, figure_lines
 from crawl.command import Bars, add_config_arguments
 from crawl.config import load
-from crawl.errors import exit_with_one_line
+from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
 from shards import takedown
 from shards.build import build
 from shards.card_check import card_command
-from shards.config import BuildRun
+from shards.config import BuildRun, EngineConfig
 from shards.encoders.config import encode_run
-from shards.plan import WorkerError
+from shards.plan import WorkerError, cluster
 from shards.publish import add_publish_arguments, publish_command
 from shards.summary import print_info, print_summary
 from shards.verify import verify_dataset, verify_tar
+from shards.verify_parallel import on_ray
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     make.set_defaults(command=_build)
     check = commands.add_parser("verify", help="check every promise of the format; lists what is wrong")
     check.add_argument("dataset", help="a dataset folder or URL, or a single .tar")
+    check.add_argument("--decode", action="store_true", help="every pixel of every picture too: for shards of others")
+    check.add_argument("--processes", type=int, help="default: one a core, and one for small datasets")
+    check.add_argument("--address", help="share the shards out on this running Ray cluster (`auto`, `ray://host:port`)")
     check.set_defaults(command=_verify)
     info = commands.add_parser("info", help="what is in a dataset: funnel, identities, shards")
     info.add_argument("dataset", help="a dataset folder or URL")
@@ -70,11 +74,21 @@ def _build(parsed: argparse.Namespace) -> int:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    problems = verify_tar(parsed.dataset) if parsed.dataset.endswith(".tar") else verify_dataset(Output(parsed.dataset))
+    if parsed.processes is not None and parsed.processes < 1:
+        raise InputError(f"--processes: {parsed.processes}: at least 1")
+    problems = verify_tar(parsed.dataset) if parsed.dataset.endswith(".tar") else _verify_folder(parsed)
     for problem in problems:
         print(problem)
     print(f"{parsed.dataset}: {len(problems)} problems" if problems else f"{parsed.dataset}: all promises hold")
     return 1 if problems else 0
+
+
+def _verify_folder(parsed: argparse.Namespace) -> list[str]:
+    output = Output(parsed.dataset)
+    if parsed.address is None:
+        return verify_dataset(output, parsed.decode, parsed.processes)
+    with cluster(EngineConfig(address=parsed.address)):
+        return verify_dataset(output, parsed.decode, spread=on_ray)
 
 
 def _encode(parsed: argparse.Namespace) -> int:

@@ -1,0 +1,50 @@
+"""Shards checked side by side: in this process, in several of this machine, or on a Ray cluster.
+
+A local Ray takes about ten seconds to start and processes take half of one, so Ray is for clusters that run already.
+Knows nothing of what is checked.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+from shards.index import IndexRow, ShardRow
+
+Found = TypeVar("Found")
+Work = tuple[ShardRow, list[IndexRow]]
+SideBySide = Callable[[Callable[..., list[str]], Sequence[Work], int | None], Iterator[list[str]]]
+"""`side_by_side` or `on_ray`."""
+_WORTH_BYTES = 256 * 10**6
+"""Less than this is checked sooner than a second process has started."""
+
+
+def side_by_side(check: Callable[..., Found], work: Sequence[Work], workers: int | None) -> Iterator[Found]:
+    """`check(shard, rows)` of each, in order. `workers`: None for as many processes as pay."""
+    if workers is None:
+        workers = worth(work)
+    workers = min(workers, len(work))
+    if workers <= 1:
+        yield from (check(*one) for one in work)
+        return
+    largest_first = sorted(range(len(work)), key=lambda number: -work[number][0].num_bytes)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = {number: pool.submit(check, *work[number]) for number in largest_first}
+        yield from (futures[number].result() for number in range(len(work)))
+
+
+def worth(work: Sequence[Work]) -> int:
+    """How many processes pay for these shards."""
+    return 1 if sum(shard.num_bytes for shard, _ in work) < _WORTH_BYTES else os.cpu_count() or 1
+
+
+def on_ray(check: Callable[..., Found], work: Sequence[Work], workers: int | None) -> Iterator[Found]:
+    """The same on the Ray that this process is connected to; the cluster decides how many at a time."""
+    import ray
+
+    remote = ray.remote(num_cpus=1, max_retries=3)(check)
+    waiting = [remote.remote(*one) for one in work]
+    yield from (ray.get(one) for one in waiting)
