@@ -24,7 +24,7 @@ from shards.read import parse_sample
 from shards.sample import Sample
 from shards.tar import ShardError, regions
 from shards.verify_beside import problems_beside
-from shards.verify_parallel import SideBySide, side_by_side
+from shards.verify_parallel import SideBySide, side_by_side, worth
 from shards.verify_sample import FIELDS as FIELDS
 from shards.verify_sample import sample_problems
 
@@ -54,7 +54,7 @@ def verify_dataset(
         return [str(error)]
     work = [(shard, rows) for shard, rows in rows_by_shard(index)]
     problems = [*_strays(output, index), *_misplaced(index)]
-    for found in spread(functools.partial(_verify_one, output, decode), work, workers):
+    for found in spread(functools.partial(_verify_one, output, decode), work, workers or worth(work, decode)):
         problems += found
     return [*problems, *problems_beside(output, index)]
 

@@ -16,16 +16,16 @@ from shards.index import IndexRow, ShardRow
 
 Found = TypeVar("Found")
 Work = tuple[ShardRow, list[IndexRow]]
-SideBySide = Callable[[Callable[..., list[str]], Sequence[Work], int | None], Iterator[list[str]]]
+SideBySide = Callable[[Callable[..., list[str]], Sequence[Work], int], Iterator[list[str]]]
 """`side_by_side` or `on_ray`."""
-_WORTH_BYTES = 256 * 10**6
-"""Less than this is checked sooner than a second process has started."""
+_START_S = 5.0
+"""Less work than this is done sooner than other processes, with all that they import, have started."""
+_BYTES_PER_S = {False: 600e6, True: 15e6}
+"""By whether pictures are decoded: benchmarks/verify_speed.py."""
 
 
-def side_by_side(check: Callable[..., Found], work: Sequence[Work], workers: int | None) -> Iterator[Found]:
-    """`check(shard, rows)` of each, in order. `workers`: None for as many processes as pay."""
-    if workers is None:
-        workers = worth(work)
+def side_by_side(check: Callable[..., Found], work: Sequence[Work], workers: int) -> Iterator[Found]:
+    """`check(shard, rows)` of each, in order."""
     workers = min(workers, len(work))
     if workers <= 1:
         yield from (check(*one) for one in work)
@@ -36,12 +36,13 @@ def side_by_side(check: Callable[..., Found], work: Sequence[Work], workers: int
         yield from (futures[number].result() for number in range(len(work)))
 
 
-def worth(work: Sequence[Work]) -> int:
+def worth(work: Sequence[Work], decode: bool) -> int:
     """How many processes pay for these shards."""
-    return 1 if sum(shard.num_bytes for shard, _ in work) < _WORTH_BYTES else os.cpu_count() or 1
+    seconds = sum(shard.num_bytes for shard, _ in work) / _BYTES_PER_S[decode]
+    return 1 if seconds < 2 * _START_S else os.cpu_count() or 1
 
 
-def on_ray(check: Callable[..., Found], work: Sequence[Work], workers: int | None) -> Iterator[Found]:
+def on_ray(check: Callable[..., Found], work: Sequence[Work], workers: int) -> Iterator[Found]:
     """The same on the Ray that this process is connected to; the cluster decides how many at a time."""
     import ray
 
