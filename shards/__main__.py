@@ -10,7 +10,7 @@ from crawl.command import Bars, add_config_arguments
 from crawl.config import load
 from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
-from shards import takedown
+from shards import merge, split, takedown
 from shards.build import build
 from shards.card_check import card_command
 from shards.config import BuildRun, EngineConfig
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shards", description="Build, check and describe datasets.")
-    commands = parser.add_subparsers(required=True, metavar="build|verify|info|card|publish|encode|takedown")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     make = commands.add_parser("build", help="the whole pipeline: photos in, verified shards out")
     add_config_arguments(make)
     make.set_defaults(command=_build)
@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     cache.set_defaults(command=_encode)
     remove = commands.add_parser("takedown", help="take people or photos out of a dataset, for good")
     takedown.add_arguments(remove)
+    merge.add_arguments(commands.add_parser("merge", help="several datasets as one"))
+    split.add_split_arguments(commands.add_parser("split", help="train, val and test that share no person"))
+    split.add_sample_arguments(commands.add_parser("sample", help="a small dataset to show around"))
     return parser
 
 

@@ -6,7 +6,7 @@ Conservation law: found = kept + rejected + failed + removed, over all, per stag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.tables import Tables, arrow_schema, to_record
-from crawl.tombstones import TAKEN_DOWN, nameless
+from crawl.tombstones import REMOVED, TAKEN_DOWN, nameless, removed_key
 from filter.duplicates import strictest_licences
 
 FILE = "ledger.parquet"
@@ -91,6 +91,20 @@ def write_ledger(output: Output, buckets: int, fingerprint: str) -> None:
         for bucket in range(buckets):
             rows = [to_record(row) for row in bucket_ledger(tables, bucket)]
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+
+
+def removed_row(identity: str, bucket: int, number: int) -> LedgerRow:
+    """What the ledger says of a photo that was taken down."""
+    photo = replace(nameless(identity), key=removed_key(bucket, number))
+    return row_of(photo, bucket, "removed", REMOVED)
+
+
+def save_ledger(output: Output, rows: Iterable[LedgerRow]) -> None:
+    """Ordered as a build orders it."""
+    schema = arrow_schema(LedgerRow)
+    ordered = sorted(rows, key=lambda row: (row.bucket, row.identity, row.source, row.key))
+    with output.create(FILE) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist([to_record(row) for row in ordered], schema=schema))
 
 
 def ledger_fingerprint(output: Output) -> str | None:

@@ -6,20 +6,15 @@ Only the tars that hold what goes are written again. Each step may be done again
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from crawl.output import Output
-from crawl.tables import arrow_schema, from_record, to_record
-from crawl.tombstones import REMOVED, nameless, removed_key
+from crawl.tables import from_record
 from shards.identities import FILE as IDENTITIES
-from shards.identities import UNKNOWN_LICENCE, Identity, read_identities, save_identities
+from shards.identities import read_identities, recounted, save_identities
 from shards.index import FOLDER, IndexRow, ShardRow, read_index, write_index
-from shards.ledger import FILE as LEDGER
-from shards.ledger import LedgerRow, read_ledger, row_of
+from shards.ledger import LedgerRow, read_ledger, removed_row, save_ledger
 from shards.removal.intent import Intent
 from shards.removal.tars import filtered
 
@@ -77,48 +72,7 @@ def _removed_rows(rows: Iterable[LedgerRow], bucket: int, intent: Intent) -> lis
     return [removed_row(identity, bucket, number) for number, identity in enumerate(owners)]
 
 
-def removed_row(identity: str, bucket: int, number: int) -> LedgerRow:
-    """What the ledger says of a photo that was taken down."""
-    photo = dataclasses.replace(nameless(identity), key=removed_key(bucket, number))
-    return row_of(photo, bucket, "removed", REMOVED)
-
-
-def save_ledger(output: Output, rows: Iterable[LedgerRow]) -> None:
-    """Ordered as a build orders it."""
-    schema = arrow_schema(LedgerRow)
-    ordered = sorted(rows, key=lambda row: (row.bucket, row.identity, row.source, row.key))
-    with output.create(LEDGER) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        writer.write_batch(pa.RecordBatch.from_pylist([to_record(row) for row in ordered], schema=schema))
-
-
 def _purge_identities(output: Output, intent: Intent) -> None:
     if output.exists(IDENTITIES):
         stay = [i for i in read_identities(output) if i.identity not in intent.identities]
         save_identities(output, recounted(stay, read_ledger(output)))
-
-
-def recounted(identities: Iterable[Identity], ledger: pa.Table) -> list[Identity]:
-    """Photos, kept ones and licences as the ledger has them; `same_as` only of somebody who is there."""
-    found: Counter[str] = Counter()
-    licences: dict[str, Counter[str]] = defaultdict(Counter)
-    columns = (ledger[name].to_pylist() for name in ("identity", "status", "licence"))
-    for identity, status, licence in zip(*columns, strict=True):
-        found[identity] += 1
-        if status == "kept":
-            licences[identity][licence or UNKNOWN_LICENCE] += 1
-    people = list(identities)
-    there = {person.identity for person in people}
-    return [_recounted(person, found, licences[person.identity], there) for person in people]
-
-
-def _recounted(person: Identity, found: Counter[str], licences: Counter[str], there: set[str]) -> Identity:
-    rolled = sorted(licences.items(), key=lambda item: (-item[1], item[0]))
-    same = person.same_as if person.same_as in there else None
-    return dataclasses.replace(
-        person,
-        photos=found[person.identity],
-        kept=sum(licences.values()),
-        licences=tuple(f"{licence}: {count}" for licence, count in rolled),
-        same_as=same,
-        same_as_cosine=person.same_as_cosine if same else None,
-    )
