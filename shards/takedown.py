@@ -35,6 +35,9 @@ from shards.whole import only_one, resolved_run
 REPORT = "report.html"
 _SALT_BYTES = 16
 _FEW = 50
+_OURS = frozenset({"photos", "tables", "shards", "features"})
+_TELLING = 4
+"""Characters of a word that is not found everywhere by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ class TakenDown:
     """Files of the published dataset that are new."""
     deleted: tuple[str, ...]
     """Files of the published dataset that are gone."""
+    mentions: tuple[str, ...]
+    """Files that are not the dataset's own and still mention it."""
+
+    @property
+    def left(self) -> int:
+        return len(self.mentions)
 
 
 def take_down(
@@ -153,7 +162,19 @@ def _outcome(output: Output, intent: Intent) -> TakenDown:
     changed = sorted(f"{FOLDER}/{file}" for file, sha256 in now.items() if intent.shards.get(file) != sha256)
     deleted = sorted(f"{FOLDER}/{file}" for file in intent.shards if file not in now)
     whole = [name for name in (INDEX, LEDGER, CARD, "croissant.json") if output.exists(name)]
-    return TakenDown(intent, (*changed, *whole), tuple(deleted))
+    return TakenDown(intent, (*changed, *whole), tuple(deleted), tuple(still_mentioned(output, intent)))
+
+
+def still_mentioned(output: Output, intent: Intent) -> list[str]:
+    """Files that are none of a dataset's, or written by hand, and still mention what was taken down: nobody else will."""
+    words = [word.encode() for word in intent.words if len(word) >= _TELLING]
+    names = list(output.names(""))
+    folders = [name for name in output.folders("") if name not in _OURS]
+    while folders:
+        folder = folders.pop()
+        names += [f"{folder}/{name}" for name in output.names(folder)]
+        folders += [f"{folder}/{name}" for name in output.folders(folder)]
+    return [name for name in sorted(names) if any(word in output.read(name) for word in words)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,10 +198,12 @@ def command(parsed: argparse.Namespace) -> int:
     if planned is not None:
         for line in _announced(planned, parsed.dry_run):
             print(line)
+    left = 0
     for outcome in done:
         for line in _told(output, outcome):
             print(line)
-    return 0
+        left += outcome.left
+    return 1 if left else 0
 
 
 def _announced(planned: Plan, dry_run: bool) -> list[str]:
@@ -209,6 +232,7 @@ def _announced(planned: Plan, dry_run: bool) -> list[str]:
 
 def _told(output: Output, outcome: TakenDown) -> list[str]:
     lines = [f"Dataset version {outcome.intent.version}; tombstones in {output.url.rstrip('/')}/{TOMBSTONES}"]
+    lines += [f"{name} still mentions it: look at it yourself, Personae did not write it" for name in outcome.mentions]
     if not outcome.intent.finished:
         return [*lines, "The dataset was unfinished: its build, run again, makes the shards and everything of them"]
     lines.append("To push to the hub, in one commit:")
