@@ -166,7 +166,7 @@ def _outcome(output: Output, intent: Intent) -> TakenDown:
 
 
 def still_mentioned(output: Output, intent: Intent) -> list[str]:
-    """Files that are none of a dataset's, or written by hand, and still mention what was taken down: nobody else will."""
+    """Files that were put beside the dataset's own, or written by hand, and mention what was taken down."""
     words = [word.encode() for word in intent.words if len(word) >= _TELLING]
     names = list(output.names(""))
     folders = [name for name in output.folders("") if name not in _OURS]

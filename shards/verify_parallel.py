@@ -46,6 +46,9 @@ def on_ray(check: Callable[..., Found], work: Sequence[Work], workers: int) -> I
     """The same on the Ray that this process is connected to; the cluster decides how many at a time."""
     import ray
 
-    remote = ray.remote(num_cpus=1, max_retries=3)(check)
+    def check_one(shard: ShardRow, rows: list[IndexRow]) -> Found:
+        return check(shard, rows)
+
+    remote = ray.remote(num_cpus=1, max_retries=3)(check_one)
     waiting = [remote.remote(*one) for one in work]
     yield from (ray.get(one) for one in waiting)
