@@ -1,6 +1,6 @@
 """Shards checked side by side: in this process, in several of this machine, or on a Ray cluster.
 
-A local Ray takes about ten seconds to start and processes take half of one, so Ray is for clusters that run already.
+A local Ray takes ten seconds and more to start, processes take none, so Ray is for clusters that run already.
 Knows nothing of what is checked.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -18,8 +20,8 @@ Found = TypeVar("Found")
 Work = tuple[ShardRow, list[IndexRow]]
 SideBySide = Callable[[Callable[..., list[str]], Sequence[Work], int], Iterator[list[str]]]
 """`side_by_side` or `on_ray`."""
-_START_S = 5.0
-"""Less work than this is done sooner than other processes, with all that they import, have started."""
+_START_S = 1.0
+"""Less work than this is done sooner alone."""
 _BYTES_PER_S = {False: 600e6, True: 15e6}
 """By whether pictures are decoded: benchmarks/verify_speed.py."""
 
@@ -31,9 +33,14 @@ def side_by_side(check: Callable[..., Found], work: Sequence[Work], workers: int
         yield from (check(*one) for one in work)
         return
     largest_first = sorted(range(len(work)), key=lambda number: -work[number][0].num_bytes)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context(_start_method())) as pool:
         futures = {number: pool.submit(check, *work[number]) for number in largest_first}
         yield from (futures[number].result() for number in range(len(work)))
+
+
+def _start_method() -> str:
+    """A fork starts at once, and is safe where there are no other threads; else all is imported again, for seconds."""
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
 
 
 def worth(work: Sequence[Work], decode: bool) -> int:

@@ -290,7 +290,7 @@ def test_a_running_ray_finds_the_same(folder, local_ray):
 
 def test_processes_are_started_for_much_work_only():
     shard = ShardRow("00000-000.tar", 10**9, "", 1)
-    assert worth([(shard, [])], decode=False) == 1
+    assert worth([(ShardRow("00000-000.tar", 10**8, "", 1), [])] * 4, decode=False) == 1
     assert worth([(shard, [])], decode=True) == worth([(shard, [])] * 10, decode=False) == os.cpu_count()
 
 
