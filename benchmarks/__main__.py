@@ -8,7 +8,16 @@ import sys
 
 from benchmarks.shared_photos import default_folder
 
-ANYWHERE = ("shards_io", "filter_overhead", "verify_cost", "compliance", "crawl_speed", "captions", "memory")
+ANYWHERE = (
+    "shards_io",
+    "filter_overhead",
+    "verify_cost",
+    "verify_speed",
+    "compliance",
+    "crawl_speed",
+    "captions",
+    "memory",
+)
 WITH_PHOTOS = ("faces", "roc", "verify_rules", "pose")
 """These need the folder of real photos that `PERSONAE_SHARED` names."""
 
