@@ -10,6 +10,8 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 
+import pyarrow.parquet as pq
+
 from crawl.fetching.partition import journal_folder
 from crawl.fetching.target import Fetched
 from crawl.output import Output
@@ -51,9 +53,19 @@ def scrub_fetched(output: Output, words: Words) -> None:
     """What was asked for, what came of it, and the journals of fetches under way."""
     for folder in (FETCH, WANTED):
         scrub_folder(output, folder, words)
+        for name in output.names(folder):
+            if _is_empty(output, f"{folder}/{name}"):
+                output.remove(f"{folder}/{name}")  # its name and metadata say which host it is
     elsewhere = journal_folder(output)
     if not output.is_local and os.path.isdir(elsewhere):
         scrub_folder(Output(elsewhere), ".", words)
+
+
+def _is_empty(output: Output, name: str) -> bool:
+    if not name.endswith(".parquet"):
+        return output.size(name) == 0
+    with output.open(name) as file:
+        return int(pq.read_metadata(file).num_rows) == 0
 
 
 def _obeying(entries: Iterable[Entry[Listed]], tombstones: Tombstones) -> Iterable[Entry[Listed]]:

@@ -91,8 +91,9 @@ def _intent(
     needed = {p.file for p in photos if id(p) not in going}
     removed = _removed(output, run, found, identities)
     words = {*identities, *(names[i] for i in identities if i in names), *(p.key for p in found.rows)}
+    pages_left = {p.page_url for p in photos if id(p) not in going}
     for photo in found.photos:
-        words |= {photo.sha256, photo.source, *photo.addresses}
+        words |= {photo.sha256, photo.source, *photo.addresses, *({photo.page_url or ""} - pages_left)}
     if run is not None:
         words |= _crop_hashes(output, {p.key: p.bucket for p in found.rows if p.key})
     return Intent(

@@ -7,19 +7,21 @@ scores and centres speak of the group; no photo is decoded and no model is asked
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from crawl.collect import numbered
 from crawl.found import FOUND, FOUND_PEOPLE, scrub_found
 from crawl.output import Output
 from crawl.photo import Photo
 from crawl.returned import FETCH, WANTED, scrub_fetched, scrub_targets
-from crawl.scrub import keep_rows, mentions, scrub_tables
+from crawl.scrub import keep_rows, mentions, scrub_folder, scrub_tables
+from crawl.stage import Stage
 from crawl.tables import Entry, Tables, to_record
 from crawl.tombstones import REMOVED, nameless, read_tombstones
 from crawl.wanted import TARGETS
 from filter.decide import Verified, VerifyStage
 from filter.doubles import find_doubles
+from filter.names import Finding
 from filter.portrait import Portrait
 from filter.scan import Scanned
 from shards.config import BuildRun
@@ -42,9 +44,14 @@ def purge_tables(run: BuildRun, output: Output, intent: Intent) -> None:
     for bucket in intent.buckets:
         _rewrite_crawl(output, bucket, words, intent.removed[str(bucket)])
     scrub_tables(output, words, leave=_TYPED)
+    scrub_folder(output, f"tables/{TARGETS}", words)
     restamp_targets(run, output, intent.true_targets)
     for bucket in intent.buckets:
-        _settle(run, output, bucket, intent)
+        _judge_again(run, output, bucket, intent.true_tables.get(str(bucket), ()))
+    steps, doubles = list(stages(run, output)), find_doubles(run, output)
+    aside = doubles if run.filter.verify.set_aside_same_person else {}
+    for bucket in intent.buckets:
+        _settle(output, bucket, intent, steps, aside)
 
 
 def write_what_is_left(run: BuildRun, output: Output, intent: Intent) -> None:
@@ -63,21 +70,24 @@ def _rewrite_crawl(output: Output, bucket: int, words: frozenset[str], removed: 
         tables.write("crawl", bucket, Photo, numbered([*there, *gone], bucket), stamp)
 
 
-def _settle(run: BuildRun, output: Output, bucket: int, intent: Intent) -> None:
-    tables, true = Tables(output), list(intent.true_tables.get(str(bucket), ()))
-    stamp = tables.fingerprint("verify", bucket)
-    if stamp is not None and tables.fingerprint("scan", bucket) is not None and "verify" in true:
+def _judge_again(run: BuildRun, output: Output, bucket: int, true: Collection[str]) -> None:
+    stamp = Tables(output).fingerprint("verify", bucket)
+    if stamp is not None and "verify" in true:
         VerifyStage(run, output).run(bucket, stamp, _silent)
-        if not _refit(run, output, bucket):
-            true = [name for name in true if name not in ("crop", "caption", "shards")]  # the build will cut again
-    steps = list(stages(run, output))
-    restamp_tables(output, (s for s in steps if s.name != "shards"), bucket, true)
-    pack = next(step for step in steps if isinstance(step, PackStage))
-    packed = tables.fingerprint("shards", bucket)
-    if packed is not None and intent.finished:
-        pack.run(bucket, pack.fingerprint(bucket) if "shards" in true else packed, _silent)
-    elif not intent.finished:
+
+
+def _settle(output: Output, bucket: int, intent: Intent, steps: Sequence[Stage], aside: Mapping[str, Finding]) -> None:
+    """Crops in line with verdicts, stamps with what the build will ask for, and the tars of what is left."""
+    true = list(intent.true_tables.get(str(bucket), ()))
+    if "verify" in true and not _refit(output, bucket, aside):
+        true = [name for name in true if name not in ("crop", "caption", "shards")]  # the build will cut again
+    restamp_tables(output, (step for step in steps if step.name != "shards"), bucket, true)
+    packed = Tables(output).fingerprint("shards", bucket)
+    if not intent.finished:
         _remove_shards(output, bucket)
+    elif packed is not None:
+        pack = next(step for step in steps if isinstance(step, PackStage))
+        pack.run(bucket, pack.fingerprint(bucket) if "shards" in true else packed, _silent)
 
 
 def _remove_shards(output: Output, bucket: int) -> None:
@@ -90,7 +100,7 @@ def _remove_shards(output: Output, bucket: int) -> None:
         output.remove(f"tables/{folder}/{bucket:05d}.parquet")
 
 
-def _refit(run: BuildRun, output: Output, bucket: int) -> bool:
+def _refit(output: Output, bucket: int, aside: Mapping[str, Finding]) -> bool:
     """Bring the crops in line with the verdicts; False when one is missing, or shows another face than is verified."""
     tables = Tables(output)
     stamp = tables.fingerprint("crop", bucket)
@@ -105,7 +115,6 @@ def _refit(run: BuildRun, output: Output, bucket: int) -> bool:
     cut = tables.rejections("crop", bucket)
     for folder in ("caption", "efforts"):
         _keep_only(output, folder, bucket, {key for key, rejection in cut.items() if rejection is None})
-    aside = find_doubles(run, output) if run.filter.verify.set_aside_same_person else {}
     was_aside = {(owners[key], r.detail) for key, r in cut.items() if r is not None and r.stage == "names"}
     is_aside = {(i, aside[i].same_as) for i in {owners[key] for key in verified} if i in aside}
     return cut.keys() == verified.keys() and was_aside == is_aside

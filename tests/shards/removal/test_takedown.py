@@ -59,6 +59,7 @@ def everything_of(output, folder, rows, names=()):
     for row in rows:
         words += [row["key"].encode(), row["sha256"].encode()]
         words += [row[name].encode() for name in ("image_url", "source", "final_url") if row[name]]
+        words += [row["page_url"].encode()] if row["page_url"] and names else []
         original = output.read(f"photos/{row['sha256'][:2]}/{row['sha256']}.jpg")
         words.append(original[len(original) // 2 :][:200])
     for bucket in {row["bucket"] for row in rows}:
@@ -130,7 +131,7 @@ def test_builds_after_it_do_nothing_and_a_new_build_gives_the_same_bytes(built, 
     take_down(output, [request("identity", "group-3"), request("sha256", photo["sha256"])])
     after = published(output)
     assert build(run) == []
-    for again in ("tables/shards", "tables/scan", "tables"):
+    for again in ("tables/shards", "tables"):
         shutil.rmtree(folder / "out" / again)
         assert build(run)
         assert published(output) == after
@@ -287,7 +288,8 @@ def test_a_crawl_of_the_same_site_does_not_bring_it_back(tmp_path, site, photos,
     output = Output(run().output)
     rows = rows_of(output, f"{address}/group-3/")
     photo = next(r for r in rows_of(output, f"{address}/astronaut/") if r["status"] == "kept")
-    words = everything_of(output, tmp_path, [*rows, photo], ["group-3", identity_key("group-3")])
+    words = everything_of(output, tmp_path, rows, ["group-3", identity_key("group-3")])
+    words += everything_of(output, tmp_path, [photo])
     main(["takedown", run().output, "--identity", "group-3", "--url", photo["image_url"]])
     assert places(tmp_path / "out", words) == []
     after = published(output)
@@ -330,3 +332,28 @@ def _network_run(folder, address):
             "shards": {"buckets": 4},
         }
     )
+
+
+def test_an_unfinished_dataset_is_rid_of_it_and_finished_by_its_build(built, build, places):
+    folder, run = built
+    output = Output(run.output)
+    rows = [r for r in rows_of(output, "group-3") if r["source"] != "group-3/planted.jpg"]
+    words = everything_of(output, folder, rows, ["group-3", identity_key("group-3")])
+    for name in ("ledger.parquet", "tables/caption/00001.parquet"):
+        output.remove(name)
+    (done,), _ = take_down(output, [request("identity", "group-3")])
+    assert not done.intent.finished
+    assert places(folder / "out", words) == []
+    assert not output.exists("README.md")
+    assert "whole" in build(run)
+    assert places(folder / "out", words) == []
+    assert verify_dataset(output) == []
+    assert sum(row["status"] == "removed" for row in ledger(output)) == 5
+
+
+def test_other_files_that_mention_it_are_named(built, capsys):
+    folder, run = built
+    (folder / "out" / "notes").mkdir()
+    (folder / "out" / "notes" / "mine.txt").write_text("group-3 is well lit")
+    assert main(["takedown", run.output, "--identity", "group-3"]) == 1
+    assert "notes/mine.txt still mentions it" in capsys.readouterr().out
