@@ -28,10 +28,13 @@ def split(url: str, output: str, shares: Mapping[str, float], seed: int) -> dict
             f"--train, --val and --test must be shares of 0–1 that add up to 1, not {list(shares.values())}"
         )
     material = Material(url)
-    groups = one_person_groups(material)
+    kept = {row.identity for row in kept_rows(material.ledger)}
+    everybody = one_person_groups(material)
+    groups = [shown for group in everybody if (shown := [i for i in group if i in kept])]
     if len(groups) < len(wanted):
         raise InputError(f"{url}: {len(groups)} people that share nothing: too few for {len(wanted)} sides")
-    sides = _sides(groups, wanted, seed)
+    of_kept = _sides(groups, wanted, seed)
+    sides = {i: side for group in everybody for i in group if (side := _side_of(group, of_kept))}
     written = {}
     for side in wanted:
         ledger = [row for row in material.ledger if sides.get(row.identity, next(iter(wanted))) == side]
@@ -108,6 +111,11 @@ def _sides(groups: Sequence[list[str]], shares: Mapping[str, float], seed: int) 
         empty.discard(side)
         sides |= dict.fromkeys(group, side)
     return sides
+
+
+def _side_of(group: Iterable[str], sides: Mapping[str, str]) -> str | None:
+    """Somebody without a kept photo is on the side of the others of the group, if there are any."""
+    return next((sides[identity] for identity in group if identity in sides), None)
 
 
 def _chance(seed: int, key: str) -> str:

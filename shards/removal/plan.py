@@ -87,6 +87,7 @@ def _intent(
     names: Mapping[str, str],
     tombstones: Tombstones,
 ) -> Intent:
+    index = read_index(output) if output.exists(INDEX) else None
     going = {id(p) for p in found.rows}
     needed = {p.file for p in photos if id(p) not in going}
     removed = _removed(output, run, found, identities)
@@ -102,12 +103,12 @@ def _intent(
         identities=tuple(sorted(identities)),
         words=tuple(sorted(words - {""})),
         files=tuple(sorted({p.file for p in found.rows} - needed - {""})),
-        version=tombstones.version + 1,
+        version=max(tombstones.version, index.version if index else 1) + 1,
         items=tuple(found.items(requests, identities)),
         removed=removed,
         true_tables=true_tables(run, output, map(int, removed)) if run else {},
         true_targets=true_targets(run, output) if run else (),
-        shards={s.file: s.sha256 for s in read_index(output).shards} if output.exists(INDEX) else {},
+        shards={shard.file: shard.sha256 for shard in index.shards} if index else {},
         finished=dataset_is_finished(run, output) if run else True,
     )
 
