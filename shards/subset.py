@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from crawl.config import dump
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.photo import bucket_of
@@ -25,14 +24,15 @@ from shards.card import write_card
 from shards.config import BuildRun
 from shards.identities import FILE as IDENTITIES
 from shards.identities import Identity, read_identities, recounted, save_identities
-from shards.index import FORMAT, INDEX, IndexRow, ShardRow, write_index
+from shards.index import INDEX, IndexRow, ShardRow, write_index
 from shards.ledger import FILE as LEDGER
 from shards.ledger import LedgerRow, read_ledger, removed_row, save_ledger
 from shards.read import Dataset
 from shards.removal.intent import refuse_half_removed
+from shards.resolved import RESOLVED, write_resolved
 from shards.sample import Sample
 from shards.tar import sample_size
-from shards.whole import RESOLVED, resolved_run
+from shards.whole import resolved_run
 from shards.write import write_bucket
 
 MADE_FROM = "made_from.json"
@@ -109,7 +109,7 @@ def write_dataset(url: str, chosen: Chosen) -> Output:
     save_identities(output, sorted(recounted(people, ledger), key=lambda p: (p.bucket, p.identity)))
     if chosen.tombstones:
         write_tombstones(output, chosen.tombstones)
-    output.write(RESOLVED, f"format: {FORMAT}\n{dump(chosen.run.model_copy(update={'output': url}))}".encode())
+    write_resolved(chosen.run.model_copy(update={"output": url}), output)
     output.write(MADE_FROM, (json.dumps(chosen.history, indent=1, sort_keys=True) + "\n").encode())
     write_index(output, buckets, shards, index, version=chosen.tombstones.version)
     write_card(chosen.run, output)

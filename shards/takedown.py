@@ -20,6 +20,7 @@ from crawl.tombstones import FILE as TOMBSTONES
 from crawl.tombstones import REMOVED, read_tombstones, write_tombstones
 from shards.card import CARD, write_card
 from shards.config import BuildRun
+from shards.croissant import CROISSANT
 from shards.identities import FILE as IDENTITIES
 from shards.index import FOLDER, INDEX, read_index
 from shards.ledger import FILE as LEDGER
@@ -128,7 +129,7 @@ def _carry_out(output: Output, run: BuildRun | None, intent: Intent, step: Calla
         step("tables")
         purge_tables(run, output, intent)
         if not intent.finished:
-            for name in (INDEX, LEDGER, IDENTITIES, CARD):
+            for name in (INDEX, LEDGER, IDENTITIES, CARD, CROISSANT):
                 output.remove(name)
         step("whole")
         write_what_is_left(run, output, intent)
@@ -161,7 +162,7 @@ def _outcome(output: Output, intent: Intent) -> TakenDown:
     now = {s.file: s.sha256 for s in read_index(output).shards} if output.exists(INDEX) else {}
     changed = sorted(f"{FOLDER}/{file}" for file, sha256 in now.items() if intent.shards.get(file) != sha256)
     deleted = sorted(f"{FOLDER}/{file}" for file in intent.shards if file not in now)
-    whole = [name for name in (INDEX, LEDGER, CARD, "croissant.json") if output.exists(name)]
+    whole = [name for name in (INDEX, LEDGER, CARD, CROISSANT) if output.exists(name)]
     return TakenDown(intent, (*changed, *whole), tuple(deleted), tuple(still_mentioned(output, intent)))
 
 

@@ -10,16 +10,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import yaml
-
-from crawl.config import validated
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.tables import Tables, fingerprint
 from crawl.tombstones import read_tombstones
 from filter.doubles import find_doubles
 from filter.names import Finding
-from shards.card import CARD, write_card
 from shards.config import BuildRun
 from shards.identities import FILE as IDENTITIES
 from shards.identities import write_identities
@@ -27,19 +23,19 @@ from shards.index import INDEX, write_index
 from shards.ledger import FILE as LEDGER
 from shards.ledger import ledger_fingerprint, write_ledger
 from shards.pack import index_rows, shard_rows
+from shards.resolved import RESOLVED, read_resolved
 
-RESOLVED = "config.resolved.yaml"
 _VERSION = 1
 
 
 def whole_stamp(run: BuildRun, output: Output, doubles: Mapping[str, Finding]) -> str:
-    """Of all that the ledger, the index and the card are made from."""
+    """Of all that the ledger and the index are made from."""
     tables = Tables(output)
     return fingerprint(_VERSION, [tables.fingerprint("shards", b) for b in range(run.shards.buckets)], sorted(doubles))
 
 
 def is_whole(output: Output, stamp: str) -> bool:
-    return all(output.exists(name) for name in (INDEX, IDENTITIES, CARD)) and ledger_fingerprint(output) == stamp
+    return all(output.exists(name) for name in (INDEX, IDENTITIES)) and ledger_fingerprint(output) == stamp
 
 
 def write_whole(run: BuildRun, output: Output, stamp: str) -> None:
@@ -50,22 +46,11 @@ def write_whole(run: BuildRun, output: Output, stamp: str) -> None:
     write_identities(output, buckets, find_doubles(run, output))
     output.remove(LEDGER)
     write_ledger(output, buckets, stamp)
-    write_card(run, output)
 
 
 def resolved_run(output: Output) -> BuildRun | None:
     """The settings that a dataset was built with; None where there are none. Its `output` is this folder, as it is."""
-    if not output.exists(RESOLVED):
-        return None
-    path = output.path(RESOLVED)
-    try:
-        document = yaml.safe_load(output.read(RESOLVED))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        document = None
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: not the settings of a build")
-    document.pop("format", None)
-    return validated(BuildRun, {**document, "output": output.url}, path)
+    return read_resolved(output).model_copy(update={"output": output.url}) if output.exists(RESOLVED) else None
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import shutil
 import numpy as np
 import pytest
 
-from crawl.config import dump
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.photo import Photo, bucket_of, identity_key, photo_key
@@ -28,11 +27,11 @@ from shards.index import INDEX, read_index, write_index
 from shards.ledger import funnel, read_ledger, row_of, save_ledger
 from shards.merge import merge
 from shards.read import Dataset
+from shards.resolved import RESOLVED, write_resolved
 from shards.sample import to_sample
 from shards.split import sample, split
 from shards.tar import sample_size
 from shards.verify import verify_dataset
-from shards.whole import RESOLVED
 from shards.write import write_bucket
 
 BUCKETS = 2
@@ -78,7 +77,7 @@ def make(make_row, tmp_path):
                 for p in persons
             ]
         save_identities(output, persons)
-        output.write(RESOLVED, f"format: 1\n{dump(run)}".encode())
+        write_resolved(run, output)
         write_card(run, output)
         for bucket in range(BUCKETS if centres else 0):
             entries = [

@@ -20,7 +20,6 @@ from typing import ClassVar
 import pyarrow.parquet as pq
 import pytest
 
-from crawl.config import dump
 from crawl.fetching.api import Api
 from crawl.harvest import HostWork, fetch_settings, harvest
 from crawl.output import Output
@@ -28,10 +27,12 @@ from crawl.stage import run_pending
 from crawl.tables import Tables
 from demo.photos import make_photos
 from filter.doubles import find_doubles
+from shards.card import write_card
 from shards.config import BuildRun
+from shards.resolved import write_resolved
 from shards.stages import first_half, second_half
 from shards.takedown import forget_returned
-from shards.whole import RESOLVED, is_whole, whole_stamp, write_whole
+from shards.whole import is_whole, whole_stamp, write_whole
 
 BUCKETS = 4
 PEOPLE = ("group-2", "group-3", "astronaut")
@@ -45,7 +46,7 @@ def build() -> Callable[..., list[str]]:
     def run_build(run: BuildRun) -> list[str]:
         output, done, silent = Output(run.output), [], lambda stage, photos: None
         tables, buckets = Tables(output), range(run.shards.buckets)
-        output.write(RESOLVED, f"format: 1\n{dump(run)}".encode())
+        write_resolved(run, output)
         if run.crawl.network_sources:
             work = HostWork(run, dataclasses.replace(fetch_settings(run.crawl), backoff_s=0.01))
             ask = functools.partial(_each, work)
@@ -60,6 +61,7 @@ def build() -> Callable[..., list[str]]:
         if not is_whole(output, stamp):
             write_whole(run, output, stamp)
             done.append("whole")
+        done += ["card"] if write_card(run, output) else []
         return done
 
     return run_build
@@ -112,7 +114,7 @@ def built(tmp_path, built_once) -> tuple[Path, BuildRun]:
     """A finished dataset of its own, in `folder/out`, of photos in `folder/photos`; and its settings."""
     shutil.copytree(built_once, tmp_path / "d", copy_function=shutil.copy2)
     run = _local_run(tmp_path / "d")
-    Output(run.output).write(RESOLVED, f"format: 1\n{dump(run)}".encode())
+    write_resolved(run, Output(run.output))
     return tmp_path / "d", run
 
 
