@@ -12,6 +12,7 @@ ANYWHERE = (
     "shards_io",
     "filter_overhead",
     "verify_cost",
+    "verify_speed",
     "compliance",
     "crawl_speed",
     "captions",

@@ -5,8 +5,9 @@ A photo that could not be had is a row too, with the reason. Knows nothing of wh
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from crawl.config import CrawlRun
@@ -19,6 +20,7 @@ from crawl.photo import Photo
 from crawl.stage import Tick
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint
+from crawl.tombstones import REMOVED, Tombstones, read_tombstones, removed_key
 
 VERSION = 3
 PEOPLE = "people"
@@ -35,9 +37,22 @@ class Source(Protocol):
 
     def size(self, bucket: int) -> int: ...
 
-    def entries(self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]]) -> Iterator[Entry[Photo]]:
+    def entries(
+        self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]], tombstones: Tombstones
+    ) -> Iterator[Entry[Photo]]:
         """One entry a photo, in the store unless rejected; `before` are the last run's, by source."""
         ...
+
+
+def numbered(entries: Iterable[Entry[Photo]], bucket: int) -> list[Entry[Photo]]:
+    """A bucket's photos in the order of its table; those that were taken down have a number for a key."""
+    ordered = sorted(entries, key=lambda e: (e.row.identity, e.row.source))  # type: ignore[union-attr]
+    numbers = itertools.count()
+    for place, entry in enumerate(ordered):
+        if entry.rejection == REMOVED and entry.row is not None:
+            key = removed_key(bucket, next(numbers))
+            ordered[place] = Entry(key, dataclasses.replace(entry.row, key=key), REMOVED)
+    return ordered
 
 
 class CrawlStage:
@@ -55,7 +70,7 @@ class CrawlStage:
         if run.crawl.network_sources:
             self._sources.append(NetworkPhotos(output))
         self._buckets = buckets
-        self._store = Store(output)
+        self._output, self._store = output, Store(output)
         self._tables = Tables(output)
 
     def fingerprint(self, bucket: int) -> str:
@@ -72,21 +87,23 @@ class CrawlStage:
     def _people(self, bucket: int) -> list[Entry[Person]]:
         """In order of identity; whom two sources name has the basis of the first."""
         people: dict[str, Person] = {}
+        tombstones = read_tombstones(self._output)
         for source in self._sources:
             for person in source.people(bucket):
                 people.setdefault(person.identity, person)
-        return [Entry(identity, people[identity]) for identity in sorted(people)]
+        return [Entry(identity, people[identity]) for identity in sorted(people) if not tombstones.person(identity)]
 
     def _collect(self, bucket: int, tick: Tick) -> Iterator[Entry[Photo]]:
         """Photos of one identity come together, whatever sources they are from; copies of what opted out are out."""
+        tombstones = read_tombstones(self._output)
         before = {e.row.source: e for e in self._tables.read(self.name, bucket, Photo) if e.row is not None}
         entries: list[Entry[Photo]] = []
         for source in self._sources:
-            for entry in source.entries(bucket, self._store, before):
+            for entry in source.entries(bucket, self._store, before, tombstones):
                 entries.append(entry)
                 tick(self.name, 1)
         self._store.sync()
-        entries.sort(key=lambda e: (e.row.identity, e.row.source))  # type: ignore[union-attr]
+        entries = numbered(entries, bucket)
         for _, group in itertools.groupby(entries, key=lambda e: e.row.identity):  # type: ignore[union-attr]
             photos = list(group)
             opted_out = opted_out_bytes(photos)

@@ -6,16 +6,21 @@ they differ. Knows nothing of how photos are fetched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from crawl.fetching.target import Fetched
 from crawl.optout import opted_out_bytes, withdrawn
 from crawl.output import Output
 from crawl.people.person import Person
 from crawl.photo import Photo, bucket_of, identity_key, photo_key
+from crawl.scrub import mentions
 from crawl.spill import Spill
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint, from_record, to_record
+from crawl.tombstones import NO_TOMBSTONES, REMOVED, Tombstones, nameless
+from crawl.wanted import removed_names
 
 FOUND = "found"
 FOUND_PEOPLE = "found-people"
@@ -39,16 +44,25 @@ class NetworkPhotos:
         """How many photos there are."""
         return self._tables.count(FOUND, bucket)
 
-    def entries(self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]]) -> Iterator[Entry[Photo]]:
-        """One entry a photo; their bytes are in the store already."""
+    def entries(
+        self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]], tombstones: Tombstones = NO_TOMBSTONES
+    ) -> Iterator[Entry[Photo]]:
+        """One entry a photo; their bytes are in the store already, and what was taken down is out."""
         return self._tables.read(FOUND, bucket, Photo)
 
 
-def sort_into_buckets(output: Output, buckets: int, rows: Iterable[Fetched], people: Iterable[Person]) -> None:
+def sort_into_buckets(
+    output: Output,
+    buckets: int,
+    rows: Iterable[Fetched],
+    people: Iterable[Person],
+    removed: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Write each bucket's tables: a photo for each target, in memory a bucket at a time.
 
     Two sources may list one address for one identity, with another page or licence: each is a photo of its own,
     and the second a duplicate. Of opted-out photos whose bytes are known all copies are out, whomever they show.
+    `removed`: name → how many of that person's photos were taken down.
     """
     opted_out: dict[str, str] = {}
     with Spill() as spill:
@@ -58,9 +72,37 @@ def sort_into_buckets(output: Output, buckets: int, rows: Iterable[Fetched], peo
         tables, known = Tables(output), sorted(people, key=lambda p: p.identity)
         for bucket in range(buckets):
             entries = _distinct(from_record(Fetched, record) for record in spill.take(bucket))
-            _write(tables, FOUND, bucket, Photo, [withdrawn(entry, opted_out) for entry in entries])
+            there = [withdrawn(entry, opted_out) for entry in entries]
+            write_found(tables, bucket, there, _of_bucket(removed, bucket, buckets))
             here = (p for p in known if bucket_of(p.identity, buckets) == bucket)
             _write(tables, FOUND_PEOPLE, bucket, Person, [Entry(p.identity, p) for p in here])
+
+
+def write_found(tables: Tables, bucket: int, entries: Iterable[Entry[Photo]], removed: Mapping[str, int]) -> None:
+    """A bucket's photos; behind them a row for each that was taken down: `removed`, by identity."""
+    gone = [Entry("", nameless(identity), REMOVED) for identity in sorted(removed) for _ in range(removed[identity])]
+    _write(tables, FOUND, bucket, Photo, [*entries, *gone])
+
+
+def scrub_found(output: Output, buckets: int, words: Collection[str]) -> None:
+    """Take out every row that mentions one of these words; `tables/targets` says how many photos were taken down."""
+    tables, removed = Tables(output), removed_names(output)
+    for bucket in range(buckets):
+        if tables.fingerprint(FOUND, bucket) is not None:
+            entries = [e for e in tables.read(FOUND, bucket, Photo) if e.rejection != REMOVED]
+            there = [e for e in entries if not mentions(to_record(e), words)]
+            write_found(tables, bucket, there, _of_bucket(removed, bucket, buckets))
+            people = [e for e in tables.read(FOUND_PEOPLE, bucket, Person) if not mentions(to_record(e), words)]
+            _write(tables, FOUND_PEOPLE, bucket, Person, people)
+
+
+def _of_bucket(removed: Mapping[str, int], bucket: int, buckets: int) -> dict[str, int]:
+    here: Counter[str] = Counter()
+    for name, count in removed.items():
+        identity = identity_key(name) if name else ""
+        if bucket_of(identity, buckets) == bucket:
+            here[identity] += count
+    return here
 
 
 def _distinct(rows: Iterable[Fetched]) -> Iterator[Entry[Photo]]:

@@ -24,9 +24,10 @@ from crawl.fetching.session import Session
 from crawl.fetching.target import Fetched, Target
 from crawl.found import sort_into_buckets
 from crawl.output import Output
+from crawl.returned import bury, is_taken_down
 from crawl.stage import Tick
 from crawl.tables import from_record, to_record
-from crawl.wanted import people_of_targets, wanted_people, wanted_targets
+from crawl.wanted import people_of_targets, removed_names, wanted_people, wanted_targets
 
 Hosts = Mapping[str, Sequence[Target]]
 AskHosts = Callable[[Sequence[str]], None]
@@ -67,8 +68,12 @@ def harvest(
     targets = [item.target for item in listed if item.target is not None]
     groups = by_host(targets)
     rounds = _fetch(run.crawl, output, groups, ask, now, expect)
-    rows = (settled(row, rounds.get) for row in _rows(groups, output))
-    sort_into_buckets(output, run.shards.buckets, rows, people_of_targets(run.crawl, people, targets).values())
+    returned = [row for row in (*_rows(groups, output), *rounds.values()) if is_taken_down(row)]
+    if returned:
+        bury(output, returned)
+    rows = (row for row in (settled(row, rounds.get) for row in _rows(groups, output)) if not is_taken_down(row))
+    known = people_of_targets(run.crawl, people, targets).values()
+    sort_into_buckets(output, run.shards.buckets, rows, known, removed_names(output))
 
 
 def _fetch(

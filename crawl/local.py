@@ -7,6 +7,7 @@ networks or of what the photos show.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping
 
 from crawl.config import FolderSettings
@@ -18,6 +19,7 @@ from crawl.sources.celeba import CelebaSource
 from crawl.sources.folder import FolderSource, Found
 from crawl.store import Store
 from crawl.tables import Entry
+from crawl.tombstones import NO_TOMBSTONES, REMOVED, Tombstones, nameless
 
 STRAY = ""
 """Identity of files that lie in no person's folder."""
@@ -36,7 +38,7 @@ class LocalPhotos:
         self._source = CelebaSource(settings) if celeba else FolderSource(settings.root)  # type: ignore[arg-type]
 
     def people(self, bucket: int) -> Iterator[Person]:
-        """In order of identity."""
+        """In order of identity; also of those who were taken down: the crawl stage leaves them out."""
         for identity, name in self._names(bucket).items():
             yield Person(identity, name, self._settings.basis, self._settings.source)
 
@@ -49,15 +51,20 @@ class LocalPhotos:
         """How many files there are."""
         return sum(1 for _ in self._found(bucket))
 
-    def entries(self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]]) -> Iterator[Entry[Photo]]:
-        """One entry a file; `before` are the last run's, by source."""
+    def entries(
+        self, bucket: int, store: Store, before: Mapping[str, Entry[Photo]], tombstones: Tombstones = NO_TOMBSTONES
+    ) -> Iterator[Entry[Photo]]:
+        """One entry a file; `before` are the last run's, by source. Files of people taken down are not opened."""
         for identity, found in self._found(bucket):
+            if tombstones.person(identity):
+                yield Entry("", nameless(""), REMOVED)
+                continue
             found = dataclasses.replace(found, source=self._prefix + found.source)
             known = before.get(found.source)
             if known is not None and self._is_same(known, found) and store.has(known.row):  # type: ignore[arg-type]
                 yield Entry(known.key, dataclasses.replace(known.row, licence=self._settings.licence))  # type: ignore[type-var]
             else:
-                yield self._read(identity, found, store)
+                yield self._read(identity, found, store, tombstones)
 
     def _names(self, bucket: int) -> dict[str, str]:
         keys = {identity_key(name): name for name in self._source.people()}
@@ -76,11 +83,13 @@ class LocalPhotos:
         same = row is not None and (row.num_bytes, row.modified_ns) == (found.num_bytes, found.modified_ns)
         return same and known.rejection is None
 
-    def _read(self, identity: str, found: Found, store: Store) -> Entry[Photo]:
+    def _read(self, identity: str, found: Found, store: Store, tombstones: Tombstones) -> Entry[Photo]:
         content = self._source.read(found, self._max_bytes)
         if isinstance(content, Rejection):
             key = photo_key(identity, found.source, "")
             return Entry(key, Photo(key, identity, found.source, "", found.num_bytes, "bin"), content)
+        if tombstones and tombstones.content(hashlib.sha256(content).hexdigest()):
+            return Entry("", nameless(identity), REMOVED)
         sha256, suffix = store.put(content)
         return Entry(
             key := photo_key(identity, found.source, sha256),

@@ -112,6 +112,14 @@ class Output:
         files = (str(e["name"]).rsplit("/", 1)[1] for e in entries if e["type"] == "file")
         return sorted(f for f in files if not f.startswith(_TEMPORARY))
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in `folder`, sorted; [] when there is no such folder."""
+        try:
+            entries: list[dict[str, Any]] = self._fs.ls(self.path(folder).rstrip("/"), detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(str(e["name"]).rstrip("/").rsplit("/", 1)[1] for e in entries if e["type"] == "directory")
+
     def remove_stale(self, folders: list[str]) -> None:
         """Remove what a killed run left half-written in these folders (local folders only)."""
         if self.is_local:

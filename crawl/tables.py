@@ -107,6 +107,12 @@ class Tables:
         return {k: from_value(Rejection, r) for k, r in zip(keys, rejections, strict=True)}
 
 
+def table_numbers(output: Output, stage: str) -> list[int]:
+    """Of a stage's finished tables."""
+    names = (name.partition(".") for name in output.names(f"tables/{stage}"))
+    return [int(number) for number, _, suffix in names if suffix == "parquet" and number.isdigit()]
+
+
 def fingerprint(*parts: Any) -> str:
     """Hash of anything JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -7,12 +7,12 @@ that may pass, is asked for again by the next run. Fetches no photo.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from crawl.config import CrawlConfig, fetch_settings
+from crawl.config import CrawlConfig, NetworkSettings, fetch_settings
 from crawl.errors import InputError
 from crawl.fetching.api import Api
 from crawl.fetching.target import Target
@@ -20,7 +20,7 @@ from crawl.output import Output
 from crawl.people.config import WikidataPeople
 from crawl.people.lists import list_people
 from crawl.people.person import Person
-from crawl.photo import identity_key
+from crawl.photo import Rejection, identity_key
 from crawl.source_config import (
     CommonsSettings,
     GallerySettings,
@@ -34,7 +34,8 @@ from crawl.sources.listing import Unlisted
 from crawl.sources.openverse import OpenverseSource
 from crawl.sources.search import SearchSource
 from crawl.sources.urls import UrlsSource
-from crawl.tables import Entry, Tables, fingerprint
+from crawl.tables import Entry, Tables, fingerprint, table_numbers
+from crawl.tombstones import REMOVED, TAKEN_DOWN, Tombstones, read_tombstones
 
 ApiSettings = CommonsSettings | OpenverseSettings | SearchSettings
 ApiSource = CommonsSource | OpenverseSource | SearchSource
@@ -58,28 +59,65 @@ def wanted_people(config: CrawlConfig, output: Output, api: Api, today: date) ->
     tables = Tables(output)
     stamp = fingerprint(LISTED, VERSION, config.people.model_dump(mode="json"))
     if not isinstance(config.people, WikidataPeople) or tables.fingerprint(LISTED, 0) != stamp:
-        people = list_people(config.people, today, api).listed
-        tables.write(LISTED, 0, Person, (Entry(p.identity, p) for p in people), stamp)
-    return [e.row for e in tables.read(LISTED, 0, Person) if e.row is not None]
+        people, tombstones = list_people(config.people, today, api).listed, read_tombstones(output)
+        tables.write(
+            LISTED, 0, Person, (Entry(p.identity, p) for p in people if not tombstones.person(p.identity)), stamp
+        )
+    return listed_people(output)
+
+
+def listed_people(output: Output) -> list[Person]:
+    """Whom the last run looked for."""
+    return [e.row for e in Tables(output).read(LISTED, 0, Person) if e.row is not None]
+
+
+def targets_stamp(settings: NetworkSettings, people: Sequence[Person]) -> str:
+    """Of all that a source's table depends on. Raises InputError for a file of URLs that is not there."""
+    asks = [[p.identity, p.qid] for p in people] if not isinstance(settings, UrlsSettings) else _file_state(settings)
+    return fingerprint(TARGETS, VERSION, settings.model_dump(mode="json"), asks)
+
+
+def obeying(listed: Listed, tombstones: Tombstones) -> Listed:
+    """What was taken down is only counted: as its person's while that one is in the dataset, else as nobody's."""
+    target, unlisted = listed.target, listed.unlisted
+    if target is not None:
+        name, addresses, said = target.name, (target.image_url, target.page_url), REMOVED
+    else:
+        assert unlisted is not None, "a row is one of the two"
+        name, addresses = unlisted.name, (unlisted.where, unlisted.rejection.detail)
+        said = Rejection("crawl", unlisted.rejection.reason)
+    forgotten = tombstones.name(name)
+    if not forgotten and not tombstones.address(*addresses):
+        return listed
+    return Listed(None, Unlisted("" if forgotten else name, "", said))
+
+
+def removed_names(output: Output) -> Counter[str]:
+    """Of the listed photos that were taken down: person, or "", → how many."""
+    tables, names = Tables(output), Counter[str]()
+    for number in table_numbers(output, TARGETS):
+        for entry in tables.read(TARGETS, number, Listed):
+            unlisted = entry.row.unlisted if entry.row is not None else None
+            if unlisted is not None and unlisted.rejection.reason == TAKEN_DOWN:
+                names[unlisted.name] += 1
+    return names
 
 
 def wanted_targets(
     config: CrawlConfig, output: Output, api: Api, people: Sequence[Person], environment: Mapping[str, str]
 ) -> Iterator[Listed]:
     """All that the network sources list, source by source; each asked only for what its table lacks."""
-    tables = Tables(output)
+    tables, tombstones = Tables(output), read_tombstones(output)
     for number, settings in enumerate(config.network_sources):
-        asks = (
-            [[p.identity, p.qid] for p in people] if not isinstance(settings, UrlsSettings) else _file_state(settings)
-        )
-        stamp = fingerprint(TARGETS, VERSION, settings.model_dump(mode="json"), asks)
+        stamp = targets_stamp(settings, people)
         if isinstance(settings, GallerySettings):
             _walk_gallery(number, stamp, GallerySource(settings, fetch_settings(config)), output, people)
         elif tables.fingerprint(TARGETS, number) != stamp:
-            tables.write(TARGETS, number, Listed, _listed(_find(settings, api, people, environment)), stamp)
+            found = _find(settings, api, people, environment)
+            tables.write(TARGETS, number, Listed, _listed(found, tombstones), stamp)
         elif not isinstance(settings, UrlsSettings) and (failed := _failed(tables, number)):
-            again = _source(settings, api, environment)
-            tables.write(TARGETS, number, Listed, _listed(_found_again(again, tables, number, people, failed)), stamp)
+            again = _found_again(_source(settings, api, environment), tables, number, people, failed)
+            tables.write(TARGETS, number, Listed, _listed(again, tombstones), stamp)
         yield from (e.row for e in tables.read(TARGETS, number, Listed) if e.row is not None)
 
 
@@ -146,7 +184,7 @@ def _walk_gallery(number: int, stamp: str, source: GallerySource, output: Output
         return
     output.write(unfinished, b"")
     journal = output.path(f"tables/{TARGETS}/{stamp[:16]}.journal") if output.is_local else None
-    tables.write(TARGETS, number, Listed, _listed(source.find(people, journal)), stamp)
+    tables.write(TARGETS, number, Listed, _listed(source.find(people, journal), read_tombstones(output)), stamp)
     if not any(e.row.unlisted.retry for e in tables.read(TARGETS, number, Listed) if e.row and e.row.unlisted):
         output.remove(unfinished)
         if journal is not None:
@@ -161,10 +199,11 @@ def _source(settings: ApiSettings, api: Api, environment: Mapping[str, str]) -> 
     return SearchSource(settings, api, environment)
 
 
-def _listed(found: Iterable[Target | Unlisted]) -> Iterator[Entry[Listed]]:
+def _listed(found: Iterable[Target | Unlisted], tombstones: Tombstones) -> Iterator[Entry[Listed]]:
     for number, item in enumerate(found):
         target = item if isinstance(item, Target) else None
-        yield Entry(f"{number:012d}", Listed(target, None if target else item))  # type: ignore[arg-type]
+        listed = Listed(target, None if target else item)  # type: ignore[arg-type]
+        yield Entry(f"{number:012d}", obeying(listed, tombstones))
 
 
 def _file_state(settings: UrlsSettings) -> list[object]:

@@ -66,6 +66,23 @@ def same_person(findings: Sequence[Centred], same_person_cosine: float) -> list[
     return sorted(found, key=lambda f: f.identity)
 
 
+def near_pairs(findings: Sequence[Centred], same_person_cosine: float) -> list[tuple[str, str]]:
+    """Every two identities that may be one person, by the measure of `same_person`: also those that both stay."""
+    ordered = [f for f in findings if f.centre is not None]
+    if not ordered:
+        return []
+    centres = np.stack([f.centre for f in ordered if f.centre is not None]).astype(np.float32)
+    kept = np.array([f.kept for f in ordered])
+    pairs = []
+    for start in range(0, len(ordered), _BLOCK):
+        near = centres[start : start + _BLOCK] @ centres.T
+        least = least_cosine_of_centres(same_person_cosine, kept[start : start + _BLOCK, None], kept)
+        for row, column in np.argwhere(near >= least):
+            if start + row < column:
+                pairs.append((ordered[start + row].identity, ordered[column].identity))
+    return pairs
+
+
 def least_cosine_of_centres(limit: float, n: Counts | int, m: Counts | int) -> npt.NDArray[np.float64]:
     """Least cosine of two centres of one person, means of n and of m photos; `limit` for many.
 

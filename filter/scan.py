@@ -18,6 +18,7 @@ from crawl.photo import Photo, Rejection
 from crawl.stage import Tick
 from crawl.store import Store
 from crawl.tables import Entry, Tables, fingerprint
+from crawl.tombstones import NO_TOMBSTONES, REMOVED, read_tombstones
 from filter.config import FilterConfig, FilterRun
 from filter.duplicates import DUPLICATE, Seen, strictest_licences
 from filter.faces import Face, FaceDetector, FaceEmbedder, Image
@@ -118,6 +119,7 @@ class ScanStage:
         self._tables = Tables(output)
         self._store = Store(output)
         self._examiner: Examiner | None = None
+        self._tombstones = NO_TOMBSTONES
 
     def fingerprint(self, bucket: int) -> str:
         settings = self._config.model_dump(include=_SETTINGS)
@@ -126,6 +128,7 @@ class ScanStage:
 
     def run(self, bucket: int, fingerprint: str, tick: Tick) -> None:
         photos = (e.row for e in self._tables.read(UPSTREAM, bucket, Photo) if e.row and not e.rejection)
+        self._tombstones = read_tombstones(self._output)
         with Journal(self._output, self.name, bucket) as journal:
             if journal.somebody_died:
                 with OneAtATime(_start_examiner, _examine_alone, self._config) as alone:
@@ -157,14 +160,20 @@ class ScanStage:
             self._examiner = Examiner(self._config)
         journal.hold(photo.key)
         content = self._store.read(photo)
-        return examine(self._examiner, photo, content, lambda m: seen.same_picture(photo.key, m))[1]
+        return examine(self._examiner, photo, content, lambda m: self._known(photo, m, seen))[1]
 
     def _alone(self, alone: OneAtATime, photo: Photo, seen: Seen) -> Outcome:
         result = alone.run(photo, self._store.read(photo))
         if result is None:
             return Rejection("scan", "crash")
         measures, outcome = result
-        return (measures and seen.same_picture(photo.key, measures)) or outcome
+        return (measures and self._known(photo, measures, seen)) or outcome
+
+    def _known(self, photo: Photo, measures: Measures, seen: Seen) -> Rejection | None:
+        """A picture that was taken down, or that is there already."""
+        if self._tombstones.picture(measures.dhash, measures.mirrored_dhash):
+            return REMOVED
+        return seen.same_picture(photo.key, measures)
 
 
 def _original(outcome: Outcome) -> str | None:

@@ -1,4 +1,4 @@
-"""`python -m shards build|verify|info|report|serve|card|publish|encode`: build a dataset, check, show, publish it."""
+"""`python -m shards COMMAND`: build a dataset, check it, show it, publish it, take people out of it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import sys
 from caption.figures import caption_figures, figure_lines
 from crawl.command import Bars, add_config_arguments
 from crawl.config import load
-from crawl.errors import exit_with_one_line
+from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
+from shards import merge, split, takedown
 from shards.build import build
 from shards.card_check import card_command
-from shards.config import BuildRun
+from shards.config import BuildRun, EngineConfig
 from shards.encoders.config import encode_run
-from shards.plan import WorkerError
+from shards.plan import WorkerError, cluster
 from shards.publish import add_publish_arguments, publish_command
 from shards.summary import print_info, print_summary
 from shards.verify import verify_dataset, verify_tar
+from shards.verify_parallel import on_ray
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,12 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shards", description="Build, check and describe datasets.")
-    commands = parser.add_subparsers(required=True, metavar="build|verify|info|report|serve|card|publish|encode")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     make = commands.add_parser("build", help="the whole pipeline: photos in, verified shards out")
     add_config_arguments(make)
     make.set_defaults(command=_build)
     check = commands.add_parser("verify", help="check every promise of the format; lists what is wrong")
     check.add_argument("dataset", help="a dataset folder or URL, or a single .tar")
+    check.add_argument("--decode", action="store_true", help="every pixel of every picture too: for shards of others")
+    check.add_argument("--processes", type=int, help="default: one a core, and one for small datasets")
+    check.add_argument("--address", help="share the shards out on this running Ray cluster (`auto`, `ray://host:port`)")
     check.set_defaults(command=_verify)
     info = commands.add_parser("info", help="what is in a dataset: funnel, identities, shards")
     info.add_argument("dataset", help="a dataset folder or URL")
@@ -60,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("source", metavar="CONFIG.yaml|DATASET", help="a training run file, or a dataset folder or URL")
     cache.add_argument("overrides", metavar="key=value", nargs="*", help="encode.features=latents,clip_pooled")
     cache.set_defaults(command=_encode)
+    remove = commands.add_parser("takedown", help="take people or photos out of a dataset, for good")
+    takedown.add_arguments(remove)
+    merge.add_arguments(commands.add_parser("merge", help="several datasets as one"))
+    split.add_split_arguments(commands.add_parser("split", help="train, val and test that share no person"))
+    split.add_sample_arguments(commands.add_parser("sample", help="a small dataset to show around"))
     return parser
 
 
@@ -78,11 +88,21 @@ def _build(parsed: argparse.Namespace) -> int:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    problems = verify_tar(parsed.dataset) if parsed.dataset.endswith(".tar") else verify_dataset(Output(parsed.dataset))
+    if parsed.processes is not None and parsed.processes < 1:
+        raise InputError(f"--processes: {parsed.processes}: at least 1")
+    problems = verify_tar(parsed.dataset) if parsed.dataset.endswith(".tar") else _verify_folder(parsed)
     for problem in problems:
         print(problem)
     print(f"{parsed.dataset}: {len(problems)} problems" if problems else f"{parsed.dataset}: all promises hold")
     return 1 if problems else 0
+
+
+def _verify_folder(parsed: argparse.Namespace) -> list[str]:
+    output = Output(parsed.dataset)
+    if parsed.address is None:
+        return verify_dataset(output, parsed.decode, parsed.processes)
+    with cluster(EngineConfig(address=parsed.address)):
+        return verify_dataset(output, parsed.decode, spread=on_ray)
 
 
 def _encode(parsed: argparse.Namespace) -> int:

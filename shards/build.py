@@ -7,7 +7,6 @@ interrupted build, redoes only what a change touches, and does nothing when noth
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 import re
@@ -30,21 +29,20 @@ from crawl.errors import InputError
 from crawl.harvest import HostWork, harvest, network_api
 from crawl.output import Output
 from crawl.stage import pending
-from crawl.tables import Tables, fingerprint
+from crawl.tables import Tables
 from filter.doubles import find_doubles
 from filter.models import licences
 from shards.card import write_card
 from shards.config import BuildRun
-from shards.identities import FILE as IDENTITIES
-from shards.identities import Identity, read_identities, write_identities
-from shards.index import FORMAT, INDEX, write_index
-from shards.ledger import ledger_fingerprint, write_ledger
-from shards.pack import index_rows, shard_rows, shards_are_there
+from shards.identities import Identity, read_identities
+from shards.index import FORMAT
+from shards.pack import shards_are_there
 from shards.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
+from shards.removal.intent import refuse_half_removed
 from shards.resolved import RESOLVED, write_resolved
 from shards.stages import first_half, first_work, second_half, second_half_gpus, second_work
-
-_WHOLE_VERSION = 1
+from shards.takedown import forget_returned
+from shards.whole import is_whole, only_one, whole_stamp, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,11 @@ def build(run: BuildRun) -> Built:
     _check_paths(run, output)
     CrawlStage(run, output)  # a wrong root, and a wrong prompt, are said before anything is made
     CaptionStage(run, output)
-    with _only_one(output):
+    if output.is_local:
+        os.makedirs(output.path("tables"), exist_ok=True)
+    with only_one(output):
         _check_format(output)
+        refuse_half_removed(output)
         for line in [*licences(run.filter), *caption_licences(run.caption)]:
             print(line, file=sys.stderr)
         write_resolved(run, output)
@@ -91,6 +92,7 @@ def _run(run: BuildRun, output: Output) -> Built:
                 for stage in first:
                     bars.expect(stage.name, sum(first[0].size(b) for b in waiting))  # type: ignore[attr-defined]
                 on_engine(functools.partial(first_work, run), waiting, bars)
+            forget_returned(run, output)
         with _timed(seconds, "crop, caption, shards"):
             doubles = find_doubles(run, output)
             second = second_half(run, output, doubles)
@@ -104,21 +106,12 @@ def _run(run: BuildRun, output: Output) -> Built:
                 gpus = functools.partial(second_half_gpus, run)
                 on_engine(functools.partial(second_work, run, doubles), waiting_too, bars, gpus)
     with _timed(seconds, "ledger, index, card"):
-        stamp = fingerprint(_WHOLE_VERSION, [tables.fingerprint("shards", b) for b in buckets], sorted(doubles))
-        whole = all(output.exists(name) for name in (INDEX, IDENTITIES)) and ledger_fingerprint(output) == stamp
+        stamp = whole_stamp(run, output, doubles)
+        whole = is_whole(output, stamp)
         if not whole:
-            _write_whole(run, output, stamp)
+            write_whole(run, output, stamp)
         carded = write_card(run, output)  # also after a change of what the card alone depends on
     return Built(read_identities(output), bool(waiting or waiting_too or not whole or carded), seconds)
-
-
-def _write_whole(run: BuildRun, output: Output, stamp: str) -> None:
-    """The files that speak of the whole dataset; the ledger last, since its stamp says they are done."""
-    buckets = run.shards.buckets
-    write_index(output, buckets, shard_rows(output, buckets), index_rows(output, buckets))
-    write_identities(output, buckets, find_doubles(run, output))
-    output.remove("ledger.parquet")
-    write_ledger(output, buckets, stamp)
 
 
 def _verified(tables: Tables, bucket: int) -> int:
@@ -160,21 +153,6 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     seconds[name] = time.monotonic() - start
-
-
-@contextmanager
-def _only_one(output: Output) -> Iterator[None]:
-    """Two builds into one folder would undo each other's work. The lock dies with the process."""
-    if not output.is_local:
-        yield
-        return
-    os.makedirs(output.path("tables"), exist_ok=True)
-    with open(output.path("tables/.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{output.url}: another build is writing here") from None
-        yield
 
 
 def _check_paths(run: BuildRun, output: Output) -> None:

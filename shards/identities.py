@@ -6,8 +6,8 @@ The only file of a dataset that holds names. Never inside shards.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,15 +51,46 @@ def write_identities(output: Output, buckets: int, doubles: Mapping[str, Finding
     """Write `identities.parquet`, ordered by bucket and identity."""
     tables = Tables(output)
     rows = [row for bucket in range(buckets) for row in _bucket_identities(tables, bucket, doubles)]
+    save_identities(output, rows)
+    return rows
+
+
+def save_identities(output: Output, rows: Sequence[Identity]) -> None:
     schema = arrow_schema(Identity)
     with output.create(FILE) as file:
         pq.write_table(pa.Table.from_pylist([to_record(r) for r in rows], schema=schema), file, compression="zstd")
-    return rows
 
 
 def read_identities(output: Output) -> list[Identity]:
     with output.open(FILE) as file:
         return [from_record(Identity, row) for row in pq.ParquetFile(file).read().to_pylist()]
+
+
+def recounted(identities: Iterable[Identity], ledger: pa.Table) -> list[Identity]:
+    """Photos, kept ones and licences as the ledger has them; `same_as` only of somebody who is there."""
+    found: Counter[str] = Counter()
+    licences: dict[str, Counter[str]] = defaultdict(Counter)
+    columns = (ledger[name].to_pylist() for name in ("identity", "status", "licence"))
+    for identity, status, licence in zip(*columns, strict=True):
+        found[identity] += 1
+        if status == "kept":
+            licences[identity][licence or UNKNOWN_LICENCE] += 1
+    people = list(identities)
+    there = {person.identity for person in people}
+    return [_recounted(person, found, licences[person.identity], there) for person in people]
+
+
+def _recounted(person: Identity, found: Counter[str], licences: Counter[str], there: set[str]) -> Identity:
+    rolled = sorted(licences.items(), key=lambda item: (-item[1], item[0]))
+    same = person.same_as if person.same_as in there else None
+    return replace(
+        person,
+        photos=found[person.identity],
+        kept=sum(licences.values()),
+        licences=tuple(f"{licence}: {count}" for licence, count in rolled),
+        same_as=same,
+        same_as_cosine=person.same_as_cosine if same else None,
+    )
 
 
 def _bucket_identities(tables: Tables, bucket: int, doubles: Mapping[str, Finding]) -> list[Identity]:

@@ -79,6 +79,8 @@ class Index:
     num_bytes: npt.NDArray[np.int64]
     by_key: npt.NDArray[np.int64]
     """Positions in order of key."""
+    version: int = 1
+    """Of the dataset: every takedown makes it one more."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -127,8 +129,12 @@ def write_index(
     shard_rows: Iterable[ShardRow],
     index_rows: Iterable[IndexRow],
     name: str = INDEX,
+    version: int = 1,
 ) -> None:
-    """Write an `index.json`: the same rows in any order give the same bytes, one line a shard and one an identity."""
+    """Write an `index.json`: the same rows in any order give the same bytes, one line a shard and one an identity.
+
+    `version`: of the dataset; the first is not written down.
+    """
     shards = sorted(shard_rows, key=lambda shard: place_of(shard.file))
     numbers = {shard.file: number for number, shard in enumerate(shards)}
     identities: dict[str, list[tuple[str, int, int, int]]] = {}
@@ -140,7 +146,8 @@ def write_index(
         for identity, places in sorted(identities.items())
     )
     with output.create(name) as file:
-        file.write(f'{{"format":{FORMAT},"buckets":{buckets},\n"shards":[\n'.encode())
+        numbered = f'"version":{version},' if version > 1 else ""
+        file.write(f'{{"format":{FORMAT},{numbered}"buckets":{buckets},\n"shards":[\n'.encode())
         file.write(",\n".join(_compact(_shard_entry(shard)) for shard in shards).encode())
         file.write(b'\n],\n"identities":{\n')
         file.write(",\n".join(identity_lines).encode())
@@ -196,7 +203,9 @@ def _from_document(document: dict[str, Any]) -> Index:
         offsets[order],
         num_bytes[order],
         np.argsort(keys),
+        document.get("version", 1),
     )
+    _require(type(index.version) is int and index.version > 0, f"version is {reprlib.repr(index.version)}")
     _check_tiling(index)
     return index
 

@@ -6,7 +6,7 @@ Conservation law: found = kept + rejected + failed + removed, over all, per stag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.tables import Tables, arrow_schema, to_record
+from crawl.tombstones import REMOVED, TAKEN_DOWN, nameless, removed_key
 from filter.duplicates import strictest_licences
 
 FILE = "ledger.parquet"
@@ -92,6 +93,20 @@ def write_ledger(output: Output, buckets: int, fingerprint: str) -> None:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
+def removed_row(identity: str, bucket: int, number: int) -> LedgerRow:
+    """What the ledger says of a photo that was taken down."""
+    photo = replace(nameless(identity), key=removed_key(bucket, number))
+    return row_of(photo, bucket, "removed", REMOVED)
+
+
+def save_ledger(output: Output, rows: Iterable[LedgerRow]) -> None:
+    """Ordered as a build orders it."""
+    schema = arrow_schema(LedgerRow)
+    ordered = sorted(rows, key=lambda row: (row.bucket, row.identity, row.source, row.key))
+    with output.create(FILE) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist([to_record(row) for row in ordered], schema=schema))
+
+
 def ledger_fingerprint(output: Output) -> str | None:
     if not output.exists(FILE):
         return None
@@ -145,6 +160,13 @@ def _row(
     if (ended is None) != (photo.key in packed):  # type: ignore[operator]
         raise NotConserved(f"{photo.source}: neither kept nor rejected" if ended is None else f"{photo.source}: both")
     status = "kept" if ended is None else "failed" if ended.stage == "crawl" else "rejected"
+    if ended is not None and ended.reason == TAKEN_DOWN:
+        status, photo = "removed", replace(nameless(photo.identity), key=photo.key)
+    return row_of(photo, bucket, status, ended)
+
+
+def row_of(photo: Photo, bucket: int, status: str, ended: Rejection | None) -> LedgerRow:
+    """`ended`: where and why; None for a photo that is kept."""
     reason = ended or Rejection("shards", "")
     return LedgerRow(
         key=photo.key,

@@ -1,65 +1,32 @@
 """Checking shards against every promise of docs/data-format.md, and saying all that is wrong.
 
 One shard at a time, as a pure function of its bytes and its part of the index, so that any number can be
-checked side by side. Knows nothing of the ledger or of how the dataset was built.
+checked side by side. Knows nothing of what stands beside the shards (`verify_beside`) or how the dataset was built.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import reprlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import IO, Any
+from typing import IO
 
-from crawl.decode import decode
 from crawl.errors import InputError
 from crawl.output import Output
-from crawl.photo import Rejection, bucket_of
-from filter.keypoints import NAMES
+from crawl.photo import bucket_of
+from crawl.tombstones import NO_TOMBSTONES, Tombstones, read_tombstones
 from shards.checksum import Both
 from shards.index import FOLDER, INDEX, Index, IndexRow, ShardRow, place_of, read_index
 from shards.read import parse_sample
 from shards.sample import Sample
 from shards.tar import ShardError, regions
-
-_NUMBER = (int, float)
-FIELDS: dict[str, type | tuple[type, ...]] = {
-    "key": str,
-    "identity": str,
-    "general": str,
-    "background": str,
-    "body": str,
-    "class_word": str,
-    "trigger_position": int,
-    "caption_made_by": str,
-    "original_size": list,
-    "crop_top_left": list,
-    "crop_xyxy_px": list,
-    "size_px": int,
-    "face_xyxy_px": list,
-    "landmarks_px": list,
-    "face_score": _NUMBER,
-    "faces_in_photo": int,
-    "identity_score": _NUMBER,
-    "identity_rule": str,
-    "sharpness": _NUMBER,
-    "colourfulness": _NUMBER,
-    "keypoints": list,
-    "keypoint_scores": list,
-    "keypoints_reason": str,
-    "sha256": str,
-    "page_url": str,
-    "image_url": str,
-    "licence": str,
-    "author": str,
-    "fetched_at": str,
-    "signals": str,
-    "models": list,
-}
-"""What KEY.json must hold, and as what."""
+from shards.verify_beside import problems_beside
+from shards.verify_parallel import SideBySide, side_by_side, worth
+from shards.verify_sample import FIELDS as FIELDS
+from shards.verify_sample import sample_problems
 
 
 @dataclass(slots=True)
@@ -74,16 +41,26 @@ class Contents:
     problems: list[str] = field(default_factory=list)
 
 
-def verify_dataset(output: Output) -> list[str]:
-    """Everything wrong with the shards of a dataset folder, one line each; [] when all promises hold."""
+def verify_dataset(
+    output: Output, decode: bool = True, workers: int | None = 1, spread: SideBySide = side_by_side
+) -> list[str]:
+    """Everything wrong with a dataset folder, one line each; [] when all promises hold.
+
+    `decode`: every pixel too. `workers`: processes; None for as many as pay. `spread`: how shards are shared out.
+    """
     try:
         index = read_index(output)
     except InputError as error:
         return [str(error)]
+    work = [(shard, rows) for shard, rows in rows_by_shard(index)]
     problems = [*_strays(output, index), *_misplaced(index)]
-    for shard, rows in rows_by_shard(index):
-        problems += verify_shard(output, shard, rows)
-    return problems
+    for found in spread(functools.partial(_verify_one, output, decode), work, workers or worth(work, decode)):
+        problems += found
+    return [*problems, *problems_beside(output, index)]
+
+
+def _verify_one(output: Output, decode: bool, shard: ShardRow, rows: Sequence[IndexRow]) -> list[str]:
+    return verify_shard(output, shard, rows, decode)
 
 
 def rows_by_shard(index: Index) -> Iterator[tuple[ShardRow, list[IndexRow]]]:
@@ -93,12 +70,12 @@ def rows_by_shard(index: Index) -> Iterator[tuple[ShardRow, list[IndexRow]]]:
         yield shards[file], list(rows)
 
 
-def verify_shard(output: Output, shard: ShardRow, rows: Sequence[IndexRow]) -> list[str]:
+def verify_shard(output: Output, shard: ShardRow, rows: Sequence[IndexRow], decode: bool = True) -> list[str]:
     """Everything wrong with one shard, given what the index says of it."""
     name = f"{FOLDER}/{shard.file}"
     try:
         with output.open(name) as file:
-            found = _inspect(file, name)
+            found = _inspect(file, name, decode, read_tombstones(output))
     except FileNotFoundError:
         return [f"{name}: is missing"]
     problems = found.problems
@@ -117,15 +94,15 @@ def verify_shard(output: Output, shard: ShardRow, rows: Sequence[IndexRow]) -> l
 
 
 def verify_tar(path: str | os.PathLike[str]) -> list[str]:
-    """Everything wrong with one tar on this machine, without an index."""
+    """Everything wrong with one tar on this machine, without an index: nothing else vouches for its pixels."""
     try:
         with open(path, "rb") as file:
-            return _inspect(file, os.fspath(path)).problems
+            return _inspect(file, os.fspath(path), True, NO_TOMBSTONES).problems
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{os.fspath(path)}: no such file") from None
 
 
-def _inspect(file: IO[bytes], name: str) -> Contents:
+def _inspect(file: IO[bytes], name: str, decode: bool, tombstones: Tombstones) -> Contents:
     """Read a whole tar once: members, samples, pictures, adjacency, checksums."""
     found = Contents(os.path.basename(name), file.seek(0, os.SEEK_END))
     checksums, hashed = Both(), 0
@@ -135,7 +112,7 @@ def _inspect(file: IO[bytes], name: str) -> Contents:
             region = file.read(num_bytes)
             checksums.update([region])
             hashed = offset + len(region)
-            identity, problems = _examine(region, name)
+            identity, problems = _examine(region, name, decode, tombstones)
             found.problems += problems
             found.rows.append(IndexRow(key, identity, found.file, offset, num_bytes))
     except ShardError as error:
@@ -148,51 +125,22 @@ def _inspect(file: IO[bytes], name: str) -> Contents:
     return found
 
 
-def _examine(region: bytes, name: str) -> tuple[str, list[str]]:
+def _examine(region: bytes, name: str, decode: bool, tombstones: Tombstones) -> tuple[str, list[str]]:
     """(identity, what is wrong with the sample); the identity is "" when the sample can't be read."""
     try:
         sample = parse_sample(region, name)
     except ShardError as error:
         return "", [str(error)]
-    problems = [*_field_problems(sample.metadata), *_keypoint_problems(sample.metadata), *_picture_problems(sample)]
+    problems = list(sample_problems(sample, decode))
+    if tombstones and _is_taken_down(sample, tombstones):
+        problems.append("was taken down, and is still here")
     return sample.identity, [f"{name}: {sample.key}: {problem}" for problem in problems]
 
 
-def _field_problems(metadata: dict[str, Any]) -> Iterator[str]:
-    for field_name, kinds in FIELDS.items():
-        if field_name not in metadata:
-            yield f"the JSON has no {field_name}"
-        elif not isinstance(metadata[field_name], kinds) or isinstance(metadata[field_name], bool):
-            yield f"{field_name} in the JSON is {reprlib.repr(metadata[field_name])}"
-
-
-def _keypoint_problems(metadata: dict[str, Any]) -> Iterator[str]:
-    points, scores = metadata.get("keypoints"), metadata.get("keypoint_scores")
-    if isinstance(points, list) and not (len(points) == len(NAMES) and all(map(_is_point, points))):
-        yield f"keypoints in the JSON are not {len(NAMES)} points: {reprlib.repr(points)}"
-    if isinstance(scores, list) and not (
-        len(scores) == len(NAMES) and all(_is_number(s) and 0 <= s <= 1 for s in scores)
-    ):
-        yield f"keypoint_scores in the JSON are not {len(NAMES)} numbers of 0–1: {reprlib.repr(scores)}"
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, _NUMBER) and not isinstance(value, bool)
-
-
-def _picture_problems(sample: Sample) -> Iterator[str]:
-    for suffix, content in (("jpg", sample.image_jpeg), ("face.jpg", sample.face_jpeg)):
-        image = decode(content)
-        if isinstance(image, Rejection):
-            yield f"the {suffix} does not decode: {image.reason}"
-        elif image.shape[0] != image.shape[1]:
-            yield f"the {suffix} is not square: {image.shape[1]} × {image.shape[0]} px"
-        elif suffix == "jpg" and image.shape[0] != sample.metadata.get("size_px"):
-            yield f"the jpg is {image.shape[0]} px a side, the JSON says {reprlib.repr(sample.metadata.get('size_px'))}"
+def _is_taken_down(sample: Sample, tombstones: Tombstones) -> bool:
+    told = (sample.metadata.get(name) for name in ("sha256", "image_url", "page_url"))
+    sha256, *addresses = (text if isinstance(text, str) else "" for text in told)
+    return tombstones.person(sample.identity) or tombstones.content(sha256) or tombstones.address(*addresses)
 
 
 def _order_problems(rows: Sequence[IndexRow]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from crawl.policy.politeness import FetchSettings
 from crawl.policy.refusals import may_pass, refusal
 from crawl.policy.signals import signals_in_headers, tdm_reserved
 from crawl.store import Store, suffix_of
+from crawl.tombstones import NO_TOMBSTONES, TAKEN_DOWN, Tombstones
 
 ACCEPT = b"image/jpeg,image/png;q=0.9,image/webp;q=0.8,image/avif;q=0.7,*/*;q=0.1"
 _SIGNALS = frozenset((b"X-Robots-Tag", b"Tdm-Reservation"))
@@ -41,7 +42,15 @@ class Errand:
 class Fetcher:
     """Runs errands, each to a row."""
 
-    def __init__(self, settings: FetchSettings, gate: Gate, store: Store, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: FetchSettings,
+        gate: Gate,
+        store: Store,
+        now: Callable[[], datetime],
+        tombstones: Tombstones = NO_TOMBSTONES,
+    ) -> None:
+        self._tombstones = tombstones
         self._settings = settings
         self._gate = gate
         self._store = store
@@ -50,6 +59,8 @@ class Fetcher:
     async def fetch(self, errand: Errand) -> Fetched:
         """Never raises for what a server does. Raises OSError when the bytes cannot be stored."""
         blank = _blank(errand.target, self._settings.agent, self._now())
+        if self._tombstones.address(errand.target.image_url) or self._tombstones.name(errand.target.name):
+            return _rejected(blank, refusal(TAKEN_DOWN))
         request = self._request(errand)
         if request is None:
             return _rejected(blank, refusal("bad_url"))
@@ -91,6 +102,8 @@ class Fetcher:
         if signals:
             opted_out = replace(row, signals=signals, sha256=_sha256(response.body, known))
             return _rejected(opted_out, refusal("opted_out", detail=signals[0]))
+        if self._tombstones.address(response.url):
+            return _rejected(blank, refusal(TAKEN_DOWN))
         if known is not None and unchanged:
             return replace(known, fetched_at=blank.fetched_at, user_agent=blank.user_agent)
         rejection = self._rejection(response)
@@ -114,6 +127,8 @@ class Fetcher:
         return None
 
     def _stored(self, row: Fetched, content: bytes) -> Fetched:
+        if self._tombstones.content(hashlib.sha256(content).hexdigest()):
+            return _rejected(row, refusal(TAKEN_DOWN))
         sha256, suffix = self._store.put(content)
         return replace(row, sha256=sha256, num_bytes=len(content), suffix=suffix, header_pixels=header_pixels(content))
 

@@ -30,6 +30,7 @@ from crawl.policy.politeness import FetchSettings
 from crawl.policy.refusals import refusal
 from crawl.record import to_record
 from crawl.store import Store
+from crawl.tombstones import read_tombstones
 
 TELL_EVERY_S = 0.5
 """How often the parent hears of finished rows."""
@@ -65,14 +66,15 @@ class Photos:
     def __init__(self, job: Mapping[str, Any], settings: FetchSettings, tell: Tell, stop: Stop) -> None:
         self._hosts = deque(job["hosts"])
         self._settings = settings
-        self._store = Store(Output(job["output"]))
+        output = Output(job["output"])
+        self._store, self._tombstones = Store(output), read_tombstones(output)
         self._tell = tell
         self._stop = stop
         self._finished = Counter[str]()
         self._told_at = time.monotonic()
 
     async def run(self, gate: Gate) -> None:
-        fetcher = Fetcher(self._settings, gate, self._store, lambda: datetime.now(UTC))
+        fetcher = Fetcher(self._settings, gate, self._store, lambda: datetime.now(UTC), self._tombstones)
         lanes = min(self._settings.hosts_at_once, len(self._hosts))
         await gatherResults([Deferred.fromCoroutine(self._lane(fetcher)) for _ in range(lanes)])
         self._tell({"rows": self._finished})

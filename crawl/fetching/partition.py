@@ -41,7 +41,7 @@ class Partition:
         self._output = output
         self._refresh_before = refresh_before
         self._name = f"{FOLDER}/{host_key(host)}.parquet"
-        folder = output.path(FOLDER) if output.is_local else _local_folder(output.url)
+        folder = journal_folder(output)
         os.makedirs(folder, exist_ok=True)
         self.journal = f"{folder}/{host_key(host)}.journal"
         self.todo = f"{folder}/{host_key(host)}.todo"
@@ -194,6 +194,6 @@ def _line(key: str, target: Record, known: Record | None = None) -> str:
     return json.dumps({"key": key, "target": target, "known": known}, ensure_ascii=False) + "\n"
 
 
-def _local_folder(url: str) -> str:
-    """Where the journal of a dataset in an object store lies: a restart on another machine does without it."""
-    return os.path.join(tempfile.gettempdir(), f"personae-{host_key(url)}")
+def journal_folder(output: Output) -> str:
+    """On this machine. For a dataset in an object store elsewhere: a restart on another machine does without it."""
+    return output.path(FOLDER) if output.is_local else f"{tempfile.gettempdir()}/personae-{host_key(output.url)}"

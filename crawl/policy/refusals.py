@@ -15,6 +15,7 @@ REASONS = {
     "robots_disallowed": "robots.txt says no",
     "robots_unreachable": "robots.txt could not be had, so nobody knows what is allowed; detail: why",
     "opted_out": "kept out of datasets by its answer or tdmrep.json; detail: the signal, of a copy also where",
+    "taken_down": "its address, its person or its bytes were taken down from this dataset; nothing else is kept of it",
     "moved": "redirected to a host that another task asks; detail: the URL there",
     "redirect_loop": "redirected in a circle",
     "too_many_redirects": "value: redirects; threshold: 5",

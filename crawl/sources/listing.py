@@ -42,6 +42,7 @@ REASONS = {
     "other_host": "a link to a page on a host that is not among `hosts`; not followed",
     "not_a_page": "an answer that is not HTML; detail: its Content-Type",
     "opted_out": "the page keeps itself, and what it shows, out of datasets; detail: the signal",
+    "taken_down": "its address or its person was taken down from this dataset; nothing else is kept of it",
     "listing_failed": "the source stopped answering; detail: why. What it listed before that is kept",
 }
 """Why something a source saw is no target, and what that means."""

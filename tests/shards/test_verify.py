@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
 import tarfile
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from crawl.errors import InputError
 from crawl.output import Output
-from shards.index import INDEX, read_index, write_index
+from crawl.photo import Photo
+from crawl.tombstones import NO_TOMBSTONES, write_tombstones
+from shards.__main__ import main
+from shards.feature_tars import FeatureTars
+from shards.features import MadeFrom
+from shards.index import INDEX, ShardRow, read_index, write_index
+from shards.ledger import row_of, save_ledger
+from shards.read import Dataset
 from shards.sample import to_sample
 from shards.tar import sample_size
 from shards.verify import FIELDS, rows_by_shard, verify_dataset, verify_shard, verify_tar
+from shards.verify_parallel import on_ray, worth
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +239,126 @@ def test_the_same_sample_again_later_in_a_tar(tmp_path, make_bucket, write):
 def test_a_tar_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"no\.tar: no such file"):
         verify_tar(tmp_path / "no.tar")
+
+
+PLAIN = {
+    "a picture that is none": "the jpg is no whole picture",
+    "half a picture": "the jpg is no whole picture",
+    "an empty face": "the face.jpg is no whole picture",
+    "an oblong face": r"the face.jpg is not square: 1,920 pixels",
+    "another size": r"the jpg has 2,304 pixels, the JSON says 64 a side",
+}
+
+
+@pytest.mark.parametrize("what", PLAIN)
+def test_pictures_by_their_structure_alone(tmp_path, make_bucket, write, what):
+    spoil, _ = WRONG_SAMPLES[what]
+    good, spoilt, other = make_bucket([3])
+    problems = verify_dataset(written(tmp_path, write, [good, spoil(spoilt), other]), decode=False)
+    assert problems == [f"{FIRST}: {spoilt.key}: {PLAIN[what]}"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("general", "", "general in the JSON is empty"),
+        ("body", "", "body in the JSON is empty"),
+        ("trigger_position", 3, "trigger_position 3 in the JSON is not behind the class word 'person'"),
+        ("trigger_position", 900, "trigger_position 900 in the JSON is not behind the class word 'person'"),
+    ],
+)
+def test_a_caption_that_is_missing(tmp_path, make_bucket, write, field, value, expected):
+    good, spoilt = make_bucket([2])
+    problems = verify_dataset(written(tmp_path, write, [good, with_field(spoilt, field, value)]))
+    assert problems == [f"{FIRST}: {spoilt.key}: {expected}"]
+
+
+@pytest.mark.slow
+def test_several_processes_find_the_same_in_the_same_order(folder):
+    for name in [f"shards/{name}" for name in folder.names("shards") if name.endswith(".tar")]:
+        change(folder, name, overwrite(900, 1))
+    assert verify_dataset(folder, decode=False, workers=2) == verify_dataset(folder, decode=False, workers=1) != []
+
+
+@pytest.mark.slow
+def test_a_running_ray_finds_the_same(folder, local_ray):
+    change(folder, FIRST, overwrite(900, 1))
+    found = verify_dataset(folder, decode=False, spread=on_ray)
+    assert found == verify_dataset(folder, decode=False)
+    assert any("its sha256 is" in problem for problem in found)
+
+
+def test_processes_are_started_for_much_work_only():
+    shard = ShardRow("00000-000.tar", 10**9, "", 1)
+    assert worth([(ShardRow("00000-000.tar", 10**8, "", 1), [])] * 4, decode=False) == 1
+    assert worth([(shard, [])], decode=True) == worth([(shard, [])] * 10, decode=False) == os.cpu_count()
+
+
+def test_samples_and_people_that_were_taken_down(clean, folder):
+    first = clean[1][0]
+    url = "https://a.example/1.jpg"
+    assert first.metadata["sha256"] == "0" * 64
+    write_tombstones(folder, NO_TOMBSTONES.with_items([("identity", first.identity), ("url", url)], "a" * 32, 2))
+    problems = verify_dataset(folder)
+    theirs = [s.key for s in clean[1] if s.identity == first.identity]
+    assert [p for p in problems if "is still here" in p] == [
+        f"{FIRST}: {key}: was taken down, and is still here" for key in theirs
+    ]
+    assert f"{first.identity} was taken down, and is still in the index" in problems
+    assert "tombstones.json: version 2, the index says 1" in problems
+
+
+def test_a_ledger_that_says_otherwise(clean, folder):
+    index = read_index(folder)
+    rows = [row_of(Photo(r.key, r.identity, r.key, "", 1), 0, "kept", None) for r in index.rows()]
+    save_ledger(folder, rows)
+    assert verify_dataset(folder) == []
+    save_ledger(folder, rows[1:])
+    assert verify_dataset(folder) == [f"ledger.parquet: {rows[0].key} is in the index and not kept here"]
+    save_ledger(folder, [*rows, replace(rows[0], key="f" * 32), replace(rows[1], status="lost")])
+    problems = verify_dataset(folder)
+    assert f"ledger.parquet: {'f' * 32} is kept here and not in the index" in problems
+    assert any("a key is there twice" in problem for problem in problems)
+    assert any("status 'lost' is none of" in problem for problem in problems)
+    folder.write("ledger.parquet", b"PAR1 and no more")
+    assert any("cannot be read" in problem for problem in verify_dataset(folder))
+
+
+def test_cached_features_that_are_not_of_these_shards(folder):
+    base = read_index(folder)
+    made_from = MadeFrom("latents", "test", "0" * 64, "float32")
+    tars = FeatureTars(folder.url, made_from, base)
+    tars.begin()
+    with Dataset(folder.url) as dataset:
+        for number in sorted(tars.pending):
+            with tars.write(number) as tar:
+                for position in base.positions_in(number):
+                    sample = dataset.sample(base.keys[position].decode())
+                    tar.add(sample, {"latents": np.zeros(3, np.float32)})
+            tars.done(number)
+    tars.finish()
+    assert verify_dataset(folder) == []
+    name = f"features/latents/{base.shards[0].file}"
+    content = folder.read(name)
+    change(folder, name, overwrite(len(content) - 1100, 1))
+    assert [p.partition(" is ")[0] for p in verify_dataset(folder)] == [f"{name}: its sha256"]
+    change(folder, name, shorten)
+    assert any(p.startswith(f"{name}: does not end") for p in verify_dataset(folder))
+    folder.remove(name)
+    assert verify_dataset(folder) == [f"{name}: is missing"]
+    made = json.loads(folder.read("features/latents/made_from.json"))
+    made["shards"][base.shards[0].file] = "0" * 64
+    folder.write("features/latents/made_from.json", json.dumps(made).encode())
+    assert verify_dataset(folder) == ["features/latents: not made from the shards as they are now"]
+    folder.remove("features/latents/index.json")
+    assert verify_dataset(folder) == [], "an unfinished feature is no fault"
+
+
+def test_the_command(clean, folder, capsys):
+    assert main(["verify", clean[0].url]) == 0
+    assert "all promises hold" in capsys.readouterr().out
+    change(folder, FIRST, overwrite(900, 1))
+    assert main(["verify", folder.url, "--decode"]) == 1
+    assert "its sha256 is" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--processes: 0: at least 1"):
+        main(["verify", folder.url, "--processes", "0"])

@@ -1,0 +1,1 @@
+"""Taking people and photos out of a finished dataset, for good."""
