@@ -31,9 +31,9 @@ from shards.removal.plan import Plan, plan
 from shards.removal.published import purge_published
 from shards.removal.request import Request, add_request_arguments, requests_of
 from shards.removal.working import purge_tables, write_what_is_left
+from shards.report.write import REPORT, write_report
 from shards.whole import only_one, resolved_run
 
-REPORT = "report.html"
 _SALT_BYTES = 16
 _FEW = 50
 _OURS = frozenset({"photos", "tables", "shards", "features"})
@@ -195,6 +195,7 @@ def command(parsed: argparse.Namespace) -> int:
     output = Output(parsed.dataset)
     any_request = any(getattr(parsed, kind) for kind in ("identity", "url", "domain", "sha256", "list"))
     requests = requests_of(parsed) if any_request or not output.exists(INTENT) else []
+    had_report = output.exists(REPORT)
     done, planned = take_down(output, requests, not parsed.only_this_name, parsed.dry_run)
     if planned is not None:
         for line in _announced(planned, parsed.dry_run):
@@ -204,7 +205,17 @@ def command(parsed: argparse.Namespace) -> int:
         for line in _told(output, outcome):
             print(line)
         left += outcome.left
+    if had_report and not output.exists(REPORT):
+        print(_report_remade(output))
     return 1 if left else 0
+
+
+def _report_remade(output: Output) -> str:
+    """The old one showed who is gone; a killed takedown has removed it, and leaves making it to the user."""
+    try:
+        return f"{write_report(output.url)[0]} was made anew"
+    except InputError as error:
+        return f"{output.path(REPORT)} is gone, and was not made anew: {error}"
 
 
 def _announced(planned: Plan, dry_run: bool) -> list[str]:
