@@ -3,6 +3,7 @@
 *Collapse* is the mean cosine of identity embeddings of different people (→ 1: all faces are the same to it). A
 *swap gap* is the loss with another person's references, or another photo's prompt part, minus the loss with the
 right ones, on the same noise (0: ignored). Draws are fixed, so that two measurements differ by the weights only.
+Its interval is over people: photos of one person are alike, and count together.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Gauges:
             values: dict[str, float | None] = {"loss": float(right.mean()), "collapse": self._collapse()}
             for name, other in self._others.items():
                 gaps = None if other is None else self._losses(_all_conditions(other).to(self._base.device)) - right
-                values |= interval(name, gaps, self._draws)
+                values |= interval(name, gaps, self._right.identities, self._draws)
         self._adapter.train(training)
         return values
 
@@ -89,13 +90,19 @@ def collapse(embeddings: Tensor, identities: Sequence[str]) -> float | None:
     return float((unit @ unit.T)[different].mean())
 
 
-def interval(name: str, values: Tensor | None, draws: Draws) -> dict[str, float | None]:
-    """Mean of `values` and its 95 % percentile interval, bootstrapped over samples."""
+def interval(name: str, values: Tensor | None, identities: Sequence[str], draws: Draws) -> dict[str, float | None]:
+    """Mean of `values` [B] and its 95 % percentile interval, bootstrapped over people (over samples of one alone).
+
+    A person who is drawn brings all of their samples (cluster bootstrap: Davison and Hinkley 1997, section 3.8).
+    """
     if values is None:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
     sample = values.double().numpy()
-    rows = draws.generator("bootstrap").integers(len(sample), size=(_RESAMPLES, len(sample)))
-    low, high = np.quantile(sample[rows].mean(axis=1), (0.025, 0.975))
+    _, owners = np.unique(identities, return_inverse=True)
+    clusters = owners if owners.any() else np.arange(len(sample))
+    sums, counts = np.bincount(clusters, sample), np.bincount(clusters)
+    drawn = draws.generator("bootstrap").integers(len(sums), size=(_RESAMPLES, len(sums)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
     return {name: float(sample.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 

@@ -31,14 +31,26 @@ def test_collapse_says_nothing_of_one_person_or_of_no_embedding():
     assert collapse(torch.zeros(3, 2), ["a", "b", "c"]) is None
 
 
-def test_the_interval_is_of_the_mean_over_samples():
+def test_the_interval_is_of_the_mean_over_people():
     values = torch.tensor([0.0, 1.0] * 50)
-    got = interval("gap", values, Draws(0))
+    names = [str(number) for number in range(100)]
+    got = interval("gap", values, names, Draws(0))
     assert got["gap"] == 0.5
     assert got["gap_low"] == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
     assert got["gap_high"] == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
-    assert interval("gap", torch.full((9,), 0.25), Draws(0)) == {"gap": 0.25, "gap_low": 0.25, "gap_high": 0.25}
-    assert interval("gap", None, Draws(0)) == {"gap": None, "gap_low": None, "gap_high": None}
+    same = {"gap": 0.25, "gap_low": 0.25, "gap_high": 0.25}
+    assert interval("gap", torch.full((9,), 0.25), names[:9], Draws(0)) == same
+    assert interval("gap", None, names, Draws(0)) == {"gap": None, "gap_low": None, "gap_high": None}
+
+
+def test_samples_of_one_person_count_together():
+    """Ten copies of a sample tell no more than the sample; all of one person, samples are all there is."""
+    values, names = torch.tensor([0.0, 1.0] * 8), [str(number) for number in range(16)]
+    once = interval("gap", values, names, Draws(0))
+    copied = interval("gap", values.repeat(10), names * 10, Draws(0))
+    assert copied == pytest.approx(once)
+    alone = interval("gap", values, ["a"] * 16, Draws(0))
+    assert alone == once
 
 
 def test_two_measurements_of_the_same_weights_are_the_same(gauges_of):

@@ -30,7 +30,7 @@ from train.data.encoded import Encoded
 from train.data.features import Features
 from train.data.groups import Chosen, Groups
 from train.data.photos import Photo
-from train.data.references import gather, reordered
+from train.data.references import gather, others, reordered
 from train.data.survey import survey
 
 _VERSION = 1
@@ -131,12 +131,10 @@ class TrainData:
             return self._made(0, range(count), self._groups.held_out(count), Drop.none(count), no)
 
     def swapped(self, batch: Batch) -> Batch:
-        """The references of the next sample of another person, round the batch. Raises InputError when all are one."""
-        people, size = batch.identities, len(batch)
-        if len(set(people)) == 1:
+        """See `others`. Raises InputError when all are one person's."""
+        if len(set(batch.identities)) == 1:
             raise InputError("data.dataset: one person alone: there are no other references to swap")
-        order = [next(o for i in range(1, size) if people[o := (row + i) % size] != people[row]) for row in range(size)]
-        return batch.replace(references=reordered(batch.references, order))
+        return batch.replace(references=reordered(batch.references, others(batch.identities)))
 
     def photos(self, count: int) -> Tensor:
         """Training crops, uint8 [≤ count, 3, S, S], none twice, people in turn."""

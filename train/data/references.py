@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -64,3 +65,17 @@ def reordered(references: References, order: Sequence[int]) -> References:
 
     picked = {field.name: pick(getattr(references, field.name)) for field in dataclasses.fields(references)}
     return References(**picked)  # type: ignore[arg-type]
+
+
+def others(identities: Sequence[str]) -> list[int]:
+    """For each sample one of another person, at least two of whom there are.
+
+    The next such sample round the batch; for a person's second sample the one after it, and so on: with people in
+    turn, everybody is compared with ever other people.
+    """
+    size, seen, order = len(identities), Counter[str](), []
+    for row, who in enumerate(identities):
+        strangers = [other for i in range(1, size) if identities[other := (row + i) % size] != who]
+        order.append(strangers[seen[who] % len(strangers)])
+        seen[who] += 1
+    return order

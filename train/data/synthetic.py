@@ -21,6 +21,7 @@ from train.base_models import Base
 from train.config import DropConfig
 from train.data.batch import PARTS, Batch, Drop, Prompts, References
 from train.data.draws import Draws
+from train.data.references import others
 
 _COLOURS = ("blue", "red", "green", "yellow")
 _CLOTHES = ("dress", "jacket", "suit")
@@ -69,7 +70,7 @@ class Synthetic:
         return self._made(-1, list(range(count)), people, Drop.none(count), no)
 
     def swapped(self, batch: Batch) -> Batch:
-        people = [(int(name[1:]) + 1) % self.identities for name in batch.identities]
+        people = [int(batch.identities[row][1:]) for row in others(batch.identities)]
         return batch.replace(references=self._references(batch.step, list(batch.indices), people))
 
     def photos(self, count: int) -> Tensor:

@@ -17,6 +17,7 @@ from shards.tar import ShardError
 from train.adapters.adapter import Needs
 from train.base_models import load_base
 from train.data.draws import Draws
+from train.data.references import others
 from train.step import masked_mean
 
 ALL = get_args(FeatureName)
@@ -216,6 +217,14 @@ def test_swapped_gives_each_sample_the_references_of_another_person(data, batch)
             assert torch.equal(tensors(swapped.references)[name][row], tensor[source]), name
     with pytest.raises(InputError, match="one person alone"):
         data.swapped(batch.replace(identities=("x",) * 6))
+
+
+def test_everybody_is_compared_with_ever_other_people():
+    people = ["a", "b", "c", "d"] * 3
+    order = others(people)
+    met = {who: {people[order[row]] for row in range(12) if people[row] == who} for who in "abcd"}
+    assert met == {who: set("abcd") - {who} for who in "abcd"}
+    assert others(["a", "a", "b"]) == [2, 2, 0]
 
 
 def test_cached_is_online_to_the_bit_in_float32_and_rounded_in_float16(tmp_path, write_people, train_data):
