@@ -14,6 +14,13 @@ FeatureName = Literal[
 ]
 DType = Literal["float32", "float16"]
 Family = Literal["tiny", "sdxl", "sd15"]
+COMMITS = {
+    "stabilityai/stable-diffusion-xl-base-1.0": "462165984030d82259a11f4367a4eed129e94a7b",
+    "madebyollin/sdxl-vae-fp16-fix": "207b116dae70ace3637169f1ddd2434b91b3a8cd",
+    "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+}
+"""Hub repository → its commit where a run file names none, so that a name always means the same weights."""
 
 
 class BaseConfig(Settings):
@@ -21,19 +28,31 @@ class BaseConfig(Settings):
 
     family: Family = Field("tiny", description="`sdxl`, `sd15`, or `tiny`: SDXL's classes, small, random, no network.")
     weights: str | None = Field(None, description="Hub name or folder of the pipeline; `tiny` has none.")
-    revision: str | None = Field(None, description="Commit of the hub repository; pin it.")
+    revision: str | None = Field(
+        None, description="Commit of the hub repository; default: a pinned one for known names, else the newest."
+    )
     variant: str | None = Field(None, description="Weight file variant, such as `fp16`.")
     vae: str | None = Field(None, description="Another VAE than the pipeline's, such as the fp16-safe one of SDXL.")
+    vae_revision: str | None = Field(None, description="The same for the VAE's repository.")
     clip: str | None = Field(
         None, description="CLIP vision tower for reference photos: hub name or folder. `tiny` makes its own."
     )
-    clip_revision: str | None = Field(None, description="Commit of the vision tower's repository.")
+    clip_revision: str | None = Field(None, description="The same for the vision tower's repository.")
     face: Literal["embedded", "open", "insightface"] = Field(
         "embedded", description="Face embedder (filter.models) where an adapter conditions on one."
     )
     insightface_pack: str = Field("buffalo_l", description="Pack of `face: insightface`.")
     accept_licence: str | None = Field(None, description="Names the licence accepted for `face: insightface`.")
     seed: int = Field(0, ge=0, description="Of `tiny`'s random weights.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names_have_a_commit(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        parts = {"weights": "revision", "vae": "vae_revision", "clip": "clip_revision"}
+        known = {key: COMMITS[name] for part, key in parts.items() if (name := str(given.get(part))) in COMMITS}
+        return {**given, **{key: commit for key, commit in known.items() if given.get(key) is None}}
 
     @model_validator(mode="after")
     def _weights_are_named(self) -> BaseConfig:

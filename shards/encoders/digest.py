@@ -45,14 +45,15 @@ def encoder_name(base: BaseConfig, encoder: Encoder) -> str:
     """Where its weights came from, as a person would say it."""
     if isinstance(encoder, FaceEncoder):
         return encoder.version
-    revision = f"@{base.revision}" if base.revision else ""
     match encoder:
         case ClipVision() if base.clip is not None:
-            return f"{base.clip}@{base.clip_revision}" if base.clip_revision else base.clip
+            return _at(base.clip, base.clip_revision)
         case Vae() if base.vae is not None:
-            return base.vae
+            return _at(base.vae, base.vae_revision)
     part = {Vae: "vae", ClipVision: "clip", TextEncoders: "text"}[type(encoder)]
-    return f"tiny {part}, seed {base.seed}" if base.family == "tiny" else f"{base.weights}{revision} {part}"
+    if base.weights is None:
+        return f"tiny {part}, seed {base.seed}"
+    return f"{_at(base.weights, base.revision)} {part}"
 
 
 def stamps(
@@ -67,6 +68,10 @@ def stamps(
         )
         for name, encoder in features.items()
     }
+
+
+def _at(name: str, commit: str | None) -> str:
+    return f"{name}@{commit}" if commit else name
 
 
 def _settings(model: Any) -> dict[str, Any]:

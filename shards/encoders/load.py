@@ -43,7 +43,8 @@ def load_vae(base: BaseConfig) -> Vae:
     if base.family == "tiny":
         return frozen(Vae(tiny.vae(base.seed)))
     if base.vae is not None:
-        return frozen(Vae(loaded(lambda: AutoencoderKL.from_pretrained(base.vae), f"base.vae: {base.vae}")))
+        what = f"base.vae: {base.vae}"
+        return frozen(Vae(loaded(lambda: AutoencoderKL.from_pretrained(base.vae, revision=base.vae_revision), what)))
     return frozen(Vae(part(base, AutoencoderKL, "vae")))
 
 
@@ -71,9 +72,9 @@ def load_face(base: BaseConfig) -> FaceEncoder:
 
 def part(base: BaseConfig, kind: type[Any], subfolder: str) -> Any:
     """One part of the base pipeline, such as its `unet`."""
-    keys = {"revision": base.revision, "variant": base.variant} if not hasattr(kind, "vocab_files_names") else {
-        "revision": base.revision
-    }  # fmt: skip
+    keys = {"revision": base.revision}
+    if not hasattr(kind, "vocab_files_names"):
+        keys["variant"] = base.variant
     what = f"base.weights: {base.weights}/{subfolder}"
     return loaded(lambda: kind.from_pretrained(base.weights, subfolder=subfolder, **keys), what)
 
