@@ -183,7 +183,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key{_nearest(location[-1], siblings)}{more}"
     got = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" (got {first['input']!r})"
-    return f"{where}: {first['msg']}{got}{more}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}{got}{more}"
 
 
 def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:

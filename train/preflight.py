@@ -25,7 +25,8 @@ def check(run: TrainRun) -> None:
 def check_dataset(run: TrainRun) -> None:
     """Raises InputError when there is none."""
     if not Output(run.data.dataset).exists(INDEX):
-        raise InputError(f"data.dataset: {run.data.dataset}: no dataset here ({INDEX} is missing)")
+        missing = f"no dataset here ({INDEX} is missing)"
+        raise InputError(f"data.dataset: {run.data.dataset}: {missing}: python -m shards build makes one")
 
 
 def _of_the_loop(run: TrainRun) -> Iterator[str]:

@@ -242,7 +242,7 @@ def test_the_command(tmp_path, write_dataset, capsys):
         (["encode.features=latent"], r"encode.features.0: Input should be 'latents'"),
         (["encode.feature=[latents]"], r"encode.feature: unknown key \(did you mean features\?\)"),
         (["data.size_px=34", "encode.features=latents"], "data.size_px: 34 is no multiple of 4"),
-        (["base.family=sdxl"], "base: Value error, weights: name the pipeline's folder or hub name"),
+        (["base.family=sdxl"], "base: weights: name the pipeline's folder or hub name"),
         (["encode.device=abacus", "encode.features=latents"], "encode.device: abacus: Expected one of cpu"),
     ],
 )
