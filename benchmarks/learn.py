@@ -17,19 +17,24 @@ from typing import Any
 
 from benchmarks.shared_photos import default_folder, known_photos
 
-_LORA = {"lora": {"rank": 4}}
+_IP = {"kind": "ip_adapter"}
+_PHOTOMAKER = {"kind": "photomaker", "lora": {"rank": 4}}
+_SPLIT = {"kind": "split_prompt", "version": "v2", "lora": {"rank": 4}, "parts": ["background", "body"]}
 SYSTEMS: dict[str, dict[str, Any]] = {
-    "ip_adapter base": {"kind": "ip_adapter", "encoder": "base"},
-    "ip_adapter plus": {"kind": "ip_adapter", "encoder": "plus"},
-    "ip_adapter faceid": {"kind": "ip_adapter", "encoder": "faceid"},
-    "photomaker v1": {"kind": "photomaker", "version": "v1", "train_clip": True, **_LORA},
-    "photomaker v2": {"kind": "photomaker", "version": "v2", **_LORA},
-    "split_prompt parallel": {"kind": "split_prompt", "version": "v2", **_LORA},
-    "split_prompt sequential": {
-        "kind": "split_prompt", "version": "v2", "parts": ["background", "body"], "order": "sequential", **_LORA,
-    },
-}  # fmt: skip
-GROUP_LR = {"image_proj": 6e-3, "ip_kv": 6e-3, "projections": 4e-3, "fuse": 4e-3, "kv": 4e-3, "clip": 2e-3}
+    "ip_adapter base": {**_IP, "encoder": "base"},
+    "ip_adapter plus": {**_IP, "encoder": "plus"},
+    "ip_adapter faceid": {**_IP, "encoder": "faceid"},
+    "photomaker v1": {**_PHOTOMAKER, "version": "v1", "train_clip": True},
+    "photomaker v2": {**_PHOTOMAKER, "version": "v2"},
+    "split_prompt parallel": {**_SPLIT, "order": "parallel"},
+    "split_prompt sequential": {**_SPLIT, "order": "sequential"},
+}
+GROUP_LR = {
+    "ip_adapter": {"image_proj": 6e-3, "ip_kv": 6e-3},
+    "photomaker": {"projections": 6e-3, "fuse": 6e-3},
+    "split_prompt": {"projections": 6e-3, "fuse": 6e-3, "kv": 6e-3},
+}
+"""New modules begin at nothing and have few steps to become something."""
 FEATURES = ("face", "clip_last", "clip_penultimate", "clip_pooled", "text_general", "text_background", "text_body")
 Curve = list[dict[str, Any]]
 
@@ -43,6 +48,8 @@ def main() -> None:
     for name in arguments.systems:
         if name not in SYSTEMS:
             parser.error(f"{name}: not one of: {'; '.join(SYSTEMS)}")
+    if not (default_folder() / "photos").is_dir():
+        parser.error("PERSONAE_SHARED names no folder of real photos")
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(folder)
         curves = {}
@@ -52,8 +59,8 @@ def main() -> None:
             began = time.monotonic()
             curves[name] = learn(SYSTEMS[name], dataset, f"{folder}/{name}", arguments.steps)
             print(row(name, curves[name][-1], (time.monotonic() - began) / 60), flush=True)
-    if arguments.curves:
-        plot(curves, arguments.curves)
+            if arguments.curves:
+                plot(curves, arguments.curves)
 
 
 def make_dataset(folder: str, min_face_share: float = 0.4) -> str:
@@ -107,9 +114,6 @@ class _Silent:
 
 def settings(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> dict[str, Any]:
     """The run file of one system."""
-    from train.adapters import adapter_class
-
-    groups: dict[str, float] = {}
     return {
         "output": output,
         "data": {
@@ -120,15 +124,21 @@ def settings(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> 
         },
         "base": {"face": "open"},
         "adapter": adapter,
-        "optim": {"lr": 2e-3, "warmup_steps": 50, "schedule": "cosine", "weight_decay": 0.0},
+        "optim": {
+            "lr": 2e-3,
+            "group_lr": GROUP_LR[adapter["kind"]],
+            "warmup_steps": 30,
+            "schedule": "cosine",
+            "weight_decay": 0.0,
+        },
         "loss": {"zero_terminal_snr": True},
         "loop": {
             "steps": steps,
-            "batch_size": 16,
+            "batch_size": 8,
             "train_unet": True,
             "fit_vae_steps": 200,
-            "gauges_every": max(1, steps // 6),
-            "gauge_samples": 128,
+            "gauges_every": max(1, steps // 5),
+            "gauge_samples": 84,
             "log_every": 50,
             "save_every": steps,
         },

@@ -21,7 +21,7 @@ from crawl.output import Output
 from shards.encoders.config import DType
 from shards.files import ShardFiles, Verify
 from shards.index import Index, read_index
-from shards.read import check_npy
+from shards.read import npy_array
 from shards.tar import ShardError, packed, unpack
 
 FOLDER = "features"
@@ -142,9 +142,7 @@ def _arrays(region: bytes, key: str, feature: str, shard: str) -> dict[str, Arra
     found, members = unpack(region, shard, (f"{feature}.npy",))
     if found != key:
         raise ShardError(shard, f"has {found} where the index has {key}")
-    for suffix, content in members.items():
-        check_npy(content, f"{key}.{suffix}", shard)
     return {
-        suffix.removesuffix(".npy"): np.load(io.BytesIO(content), allow_pickle=False).astype(np.float32)
+        suffix.removesuffix(".npy"): npy_array(content, f"{key}.{suffix}", shard).astype(np.float32)
         for suffix, content in members.items()
     }

@@ -25,7 +25,7 @@ import shards.files
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.index import read_index, write_index
-from shards.read import Dataset
+from shards.read import Dataset, npy_array
 from shards.tar import ShardError
 
 
@@ -408,3 +408,16 @@ def test_a_tar_behind_a_symbolic_link_is_a_tar(tmp_path, folder):
 def test_no_dataset_there(tmp_path):
     with pytest.raises(InputError, match="no finished dataset there"):
         Dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "|u1", "<i8", "|b1"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3, 4)])
+def test_an_array_is_read_as_numpy_reads_it(dtype, shape):
+    array = np.arange(np.prod(shape, dtype=int)).astype(dtype).reshape(shape)
+    for laid_out in (array, np.asfortranarray(array)):
+        buffer = io.BytesIO()
+        np.save(buffer, laid_out)
+        got = npy_array(buffer.getvalue(), "a.npy", "b.tar")
+        assert got.dtype == array.dtype
+        assert got.shape == laid_out.shape
+        assert np.array_equal(got, laid_out)

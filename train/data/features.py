@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from torch import nn
-
 from crawl.errors import InputError
 from shards.encoders.config import FeatureName
 from shards.encoders.digest import Encoder, stamps
@@ -29,6 +27,7 @@ class Features:
         """Raises InputError, naming the command that makes it, for a feature that `cached` asks for in vain."""
         self._url, self._index, self._base, self._side_px, self._mode = dataset_url, index, base, side_px, mode
         self._encoders = dict(_needed(base, needs))
+        self._vae_parameters = list(base.vae.parameters())
         self.cached: dict[FeatureName, Feature] = {}
         self.online: dict[FeatureName, str] = {}
         """Features that the encoders compute → why."""
@@ -36,7 +35,7 @@ class Features:
 
     def look_again(self) -> None:
         """Cached latents are not used once the VAE was changed; see `Features`."""
-        if _version(self._base.vae) != self._vae_version:
+        if self._written() != self._vae_version:
             self._open(["latents"])
 
     def rounded(self) -> list[list[str]]:
@@ -45,7 +44,7 @@ class Features:
         return [[made.feature, made.digest] for made in found if made is not None and made.dtype == "float16"]
 
     def _open(self, names: Sequence[FeatureName]) -> None:
-        self._vae_version = _version(self._base.vae)
+        self._vae_version = self._written()
         for name in names:
             self.cached.pop(name, None)
             self.online[name] = f"data.features: {self._mode}"
@@ -60,6 +59,10 @@ class Features:
                 self.online[name] = str(error)
         if self._mode == "cached" and self.online:
             raise InputError(f"data.features: cached: {next(iter(self.online.values()))}: run {self._command()}")
+
+    def _written(self) -> int:
+        """Grows whenever a parameter of the VAE is written to."""
+        return sum(parameter._version for parameter in self._vae_parameters)
 
     def _is_there(self, name: FeatureName) -> bool:
         """Before weights are hashed to see whether it is true."""
@@ -90,8 +93,3 @@ def _needed(base: Base, needs: Needs) -> Iterator[tuple[FeatureName, Encoder]]:
         yield "face", base.face
     for part in needs.text:
         yield TEXT_FEATURES[part], base.text
-
-
-def _version(module: nn.Module) -> int:
-    """Grows whenever a parameter is written to."""
-    return sum(parameter._version for parameter in module.parameters())
