@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-gpu
+.PHONY: demo test lint bench bench-learn bench-gpu
 
 demo: .venv/.installed
 	$(BIN)/python -m demo
@@ -18,6 +18,9 @@ lint: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks
+
+bench-learn: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learn --curves docs/learning.png
 
 bench-gpu: .venv/.installed
 	$(BIN)/python -m benchmarks.captions gpu
