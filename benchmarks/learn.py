@@ -18,30 +18,38 @@ from typing import Any
 
 from benchmarks.shared_photos import default_folder, known_photos
 
-_IP = {"kind": "ip_adapter"}
-_PHOTOMAKER = {"kind": "photomaker", "lora": {"rank": 4}}
-_SPLIT = {"kind": "split_prompt", "version": "v2", "lora": {"rank": 4}, "parts": ["background", "body"]}
+_OWN = {"identity_path": "attention", "lora": None}
+"""Identity through an attention of its own: through the class token alone (`text`) it takes longer."""
 SYSTEMS: dict[str, dict[str, Any]] = {
-    "ip_adapter base": {**_IP, "encoder": "base"},
-    "ip_adapter plus": {**_IP, "encoder": "plus"},
-    "ip_adapter faceid": {**_IP, "encoder": "faceid"},
-    "photomaker v1": {**_PHOTOMAKER, "version": "v1", "train_clip": True},
-    "photomaker v2": {**_PHOTOMAKER, "version": "v2"},
-    "split_prompt parallel": {**_SPLIT, "order": "parallel"},
-    "split_prompt sequential": {**_SPLIT, "order": "sequential"},
-}
-DATA = {
-    "ip_adapter": {"references": [2, 4], "drop": {"text": 0.3, "identity": 0.05, "both": 0.05}},
-    "photomaker": {"references": [1, 2], "drop": {"text": 0, "identity": 0.05, "both": 0.1}},
-    "split_prompt": {"references": [1, 2], "drop": {"text": 0, "identity": 0.05, "both": 0.1}},
-}
-"""PhotoMaker's identity is in its text: it drops both, or identity alone."""
+    "ip_adapter base": {"kind": "ip_adapter", "encoder": "base"},
+    "ip_adapter plus": {"kind": "ip_adapter", "encoder": "plus"},
+    "ip_adapter faceid": {"kind": "ip_adapter", "encoder": "faceid"},
+    "photomaker v1": {"kind": "photomaker", "version": "v1", "train_clip": True, **_OWN},
+    "photomaker v2": {"kind": "photomaker", "version": "v2", "face_norm": 11, **_OWN},
+    "split_prompt parallel": {
+        "kind": "split_prompt", "version": "v2", "face_norm": 11, "parts": ["background", "body"], **_OWN,
+    },
+    "split_prompt sequential": {
+        "kind": "split_prompt", "version": "v2", "face_norm": 11, "parts": ["background", "body"],
+        "order": "sequential", **_OWN,
+    },
+    "photomaker v2, text": {"kind": "photomaker", "version": "v2", "face_norm": 11, "lora": {"rank": 4}},
+}  # fmt: skip
 GROUP_LR = {
-    "ip_adapter": {"image_proj": 6e-3, "ip_kv": 6e-3},
-    "photomaker": {"projections": 2e-3, "fuse": 4e-3},
-    "split_prompt": {"projections": 2e-3, "fuse": 4e-3, "kv": 6e-3},
+    "base": {"image_proj": 6e-3, "ip_kv": 6e-3},
+    "faceid": {"image_proj": 6e-3, "ip_kv": 6e-3},
+    "plus": {"image_proj": 1e-3, "ip_kv": 6e-3},
+    "v1": {"clip": 1e-3, "projections": 4e-3, "kv": 6e-3},
+    "v2": {"projections": 2e-3, "kv": 6e-3},
+    "text": {"projections": 2e-3, "fuse": 6e-3},
 }
 """New modules begin at nothing and have few steps to become something. Deep ones (a resampler) collapse at 6e-3."""
+DROP = {
+    "ip_adapter": {"text": 0.3, "identity": 0.05, "both": 0.05},
+    "photomaker": {"text": 0, "identity": 0.05, "both": 0.1},
+    "split_prompt": {"text": 0, "identity": 0.05, "both": 0.1},
+}
+"""PhotoMaker drops text and identity together, or identity alone."""
 FEATURES = ("face", "clip_last", "clip_penultimate", "clip_pooled", "text_general", "text_background", "text_body")
 Curve = list[dict[str, Any]]
 
@@ -136,15 +144,16 @@ class _Silent:
 
 def settings(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> dict[str, Any]:
     """The run file of one system."""
-    kind, deep = adapter["kind"], {"image_proj": 1e-3} if adapter.get("encoder") == "plus" else {}
+    text = adapter["kind"] == "photomaker" and "identity_path" not in adapter
+    group_lr = GROUP_LR["text" if text else adapter.get("encoder") or adapter["version"]]
     return {
         "output": output,
-        "data": {"dataset": dataset, "holdout": 0.3, **DATA[kind]},
+        "data": {"dataset": dataset, "holdout": 0.3, "references": [2, 4], "drop": DROP[adapter["kind"]]},
         "base": {"face": "open"},
         "adapter": adapter,
         "optim": {
             "lr": 2e-3,
-            "group_lr": {**GROUP_LR[kind], **deep},
+            "group_lr": group_lr,
             "warmup_steps": 30,
             "schedule": "cosine",
             "weight_decay": 0.0,
