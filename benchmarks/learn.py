@@ -36,7 +36,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "photomaker v2, text": {"kind": "photomaker", "version": "v2", "face_norm": 11, "lora": {"rank": 4}},
 }  # fmt: skip
 GROUP_LR = {
-    "base": {"image_proj": 6e-3, "ip_kv": 6e-3},
+    "base": {"image_proj": 1e-3, "ip_kv": 6e-3},
     "faceid": {"image_proj": 6e-3, "ip_kv": 6e-3},
     "plus": {"image_proj": 1e-3, "ip_kv": 6e-3},
     "v1": {"clip": 1e-3, "projections": 4e-3, "kv": 6e-3},
@@ -174,7 +174,7 @@ def settings(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> 
 
 
 def learn(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> Curve:
-    """Train; the gauges' lines of its log."""
+    """Train; the gauges' lines of its log. SystemExit for a run that was stopped: half a curve is not kept."""
     from train.config import TrainRun
     from train.log import read_metrics
     from train.run import train
@@ -182,7 +182,10 @@ def learn(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> Cur
     run = TrainRun.model_validate(settings(adapter, dataset, output, steps))
     code = train(run)
     assert code == 0, f"training ended with {code}"
-    return [line for line in read_metrics(Path(output)) if "gauge/loss" in line]
+    lines = [line for line in read_metrics(Path(output)) if "gauge/loss" in line]
+    if lines[-1]["step"] < steps:
+        raise SystemExit(f"stopped after step {lines[-1]['step']} of {steps}")
+    return lines
 
 
 def row(name: str, last: dict[str, Any], minutes: float) -> str:
