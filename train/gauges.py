@@ -41,8 +41,11 @@ class Gauges:
         held_out = source.held_out(samples)
         self._right = _all_conditions(held_out).to(base.device)
         people = len(set(held_out.identities))
+        swapped = source.swapped(held_out) if needs.references and people > 1 else None
         self._others = {
-            "swap_gap": source.swapped(held_out) if needs.references and people > 1 else None,
+            "swap_gap": swapped,
+            **({"swap_gap_look": swapped and with_other_bodies(held_out, swapped)} if needs.bodies else {}),
+            **({"swap_gap_pose": with_other_pose(held_out)} if needs.keypoints else {}),
             **{f"swap_gap_{p}": with_other_part(held_out, p) for p in PARTS if p in {*needs.text, *needs.parts}},
         }
 
@@ -50,7 +53,8 @@ class Gauges:
     def measure(self) -> dict[str, float | None]:
         """`loss`, `collapse`, `swap_gap` with its 95 % interval `_low`, `_high`; the same for each prompt part in use.
 
-        None where it says nothing: no references, one person only, all captions alike.
+        Also for the look of the body alone and for the pose, where the adapter has them. None where it says nothing:
+        no references, one person only, all captions alike.
         """
         training = self._adapter.training
         self._adapter.eval()
@@ -104,6 +108,27 @@ def interval(name: str, values: Tensor | None, identities: Sequence[str], draws:
     drawn = draws.generator("bootstrap").integers(len(sums), size=(_RESAMPLES, len(sums)))
     low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
     return {name: float(sample.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def with_other_bodies(batch: Batch, swapped: Batch) -> Batch:
+    """The bodies of `swapped`, everything else right; where it has fewer references, its first one's."""
+    own, other = batch.references, swapped.references
+    assert other.bodies is not None
+    changes: dict[str, Tensor] = {"bodies": _filled(other.bodies, other.present)}
+    if other.keypoints is not None:
+        changes["keypoints"] = _filled(other.keypoints, other.present)
+    return batch.replace(references=dataclasses.replace(own, **changes))  # type: ignore[arg-type]
+
+
+def with_other_pose(batch: Batch) -> Batch | None:
+    """Each sample with the keypoints of the next one; None when there is no other."""
+    assert batch.keypoints is not None
+    return None if len(batch) < 2 else batch.replace(keypoints=batch.keypoints.roll(1, 0))
+
+
+def _filled(values: Tensor, present: Tensor) -> Tensor:
+    """[B, N, …] with slot 0 in the slots that are absent."""
+    return torch.where(present.view(*present.shape, *[1] * (values.ndim - 2)), values, values[:, :1])
 
 
 def with_other_part(batch: Batch, part: str) -> Batch | None:

@@ -17,7 +17,16 @@ from train.trained import Trained
 from train.window import is_line
 
 _LABELS = {"samples_per_s": "samples/s", "gauge/loss": "held-out loss"}
-_GAUGES = ("swap_gap", "swap_gap_general", "swap_gap_background", "swap_gap_body", "collapse", "loss")
+_GAUGES = (
+    "swap_gap",
+    "swap_gap_general",
+    "swap_gap_background",
+    "swap_gap_body",
+    "swap_gap_look",
+    "swap_gap_pose",
+    "collapse",
+    "loss",
+)
 
 
 class Progress:

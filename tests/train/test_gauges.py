@@ -5,7 +5,13 @@ import dataclasses
 import pytest
 import torch
 
+from shards.encoders.config import BaseConfig
+from train.adapters import load_adapter
+from train.adapters.bolid import Bolid
+from train.adapters.settings import BolidSettings
+from train.base_models import load_base
 from train.data.draws import Draws
+from train.data.synthetic import Synthetic
 from train.gauges import Gauges, collapse, interval, with_other_part
 
 
@@ -125,3 +131,22 @@ def test_a_part_that_reads_the_same_everywhere_has_no_other(gauges_of):
     batch = loop.source.held_out(3)
     same = dataclasses.replace(batch.prompts, body=("standing",) * 3)
     assert with_other_part(batch.replace(prompts=same), "body") is None
+
+
+def test_bodies_and_poses_have_gaps_of_their_own():
+    """Of an adapter that reads one of them only, the other's gap is exactly 0."""
+    base = load_base(BaseConfig(), clip=True, face=True)
+    adapter = load_adapter(BolidSettings(depth=1), base)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    source = Synthetic(base, Bolid.needs(adapter.settings), Draws(0), 32)
+    values = Gauges(base, adapter, source, Draws(0), 4, "fp32").measure()
+    assert {"swap_gap", "swap_gap_look", "swap_gap_look_low", "swap_gap_pose", "swap_gap_pose_high"} <= values.keys()
+    assert values["swap_gap_look"] != 0
+    assert values["swap_gap_pose"] != 0
+    with torch.no_grad():
+        adapter.body_proj.norm_out.weight.zero_()  # the look says the same whatever is seen
+    blind = Gauges(base, adapter, source, Draws(0), 4, "fp32").measure()
+    assert blind["swap_gap_look"] == 0
+    assert blind["swap_gap_pose"] != 0
