@@ -8,7 +8,7 @@ from typing import Any
 
 from crawl.config import read, validated
 from shards.encoders.config import BaseConfig
-from train.adapters.settings import LoraSettings
+from train.adapters.settings import LoraSettings, PulidSettings
 from train.config import TrainRun
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
@@ -48,6 +48,9 @@ def on_tiny(run: TrainRun) -> TrainRun:
     adapter: dict[str, Any] = {"weights": None}
     if isinstance(getattr(run.adapter, "lora", None), LoraSettings):
         adapter["lora"] = LoraSettings(rank=2)
+    if isinstance(run.adapter, PulidSettings):
+        trial = {"weights": None, "recogniser": "random", "faces": "centre"}
+        adapter["lightning"] = run.adapter.lightning.model_copy(update=trial)
     loop = {
         "steps": 2, "batch_size": 2, "micro_batch": None, "precision": "fp32", "compile": False, "channels_last": False,
         "gauge_samples": 2, "fit_vae_steps": min(run.loop.fit_vae_steps, 2), "wandb_project": None,

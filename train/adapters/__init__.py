@@ -15,6 +15,7 @@ ADAPTERS = {
     "ip_adapter": "train.adapters.ip_adapter:IpAdapter",
     "photomaker": "train.adapters.photomaker:PhotoMaker",
     "split_prompt": "train.adapters.split_prompt:SplitPrompt",
+    "pulid": "train.adapters.pulid:Pulid",
 }
 """kind → module:class."""
 
