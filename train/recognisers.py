@@ -15,7 +15,8 @@ from torch.nn import functional
 from crawl.errors import InputError
 from filter.align import ARCFACE_SIZE_PX
 from filter.config import FilterConfig
-from filter.models import MOBILEFACENET, embedder_file, weights_path
+from filter.models import MOBILEFACENET, embedder_file
+from filter.weights import weights_path
 from shards.encoders.config import BaseConfig
 from shards.encoders.load import frozen
 from shards.encoders.tiny import seeded
@@ -86,4 +87,4 @@ def _random(base: BaseConfig) -> Recogniser:
 RECOGNISERS: dict[str, Callable[[BaseConfig], Recogniser]] = {
     "open": _open, "insightface": _insightface, "random": _random,
 }  # fmt: skip
-"""`open`: MobileFaceNet-ArcFace, Apache-2.0; `insightface`: the pack's ArcFace, non-commercial; `random`: no weights."""
+"""`open`: MobileFaceNet-ArcFace, Apache-2.0; `insightface`: a pack's ArcFace, non-commercial; `random`: untrained."""

@@ -46,7 +46,8 @@ class Branch:
 
     def terms(self, step: Step) -> dict[str, Term]:
         """`id`, `semantic`, `layout`, each where its weight is above 0; and `faces`, the share that was found."""
-        settings, terms = self._settings, {}
+        settings = self._settings
+        terms: dict[str, Term] = {}
         together = not settings.prompts
         if settings.id_weight or together:
             latents, terms = self._drawn(step, [settings.id_prompt] * len(step.batch), settings.aligns and together)
