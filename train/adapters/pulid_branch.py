@@ -82,6 +82,13 @@ class Branch:
         return {"id": Term(losses, self._settings.id_weight), "faces": Term(found.float(), 0.0)}
 
     @torch.no_grad()
+    def cosines(self, step: Step, targets: Tensor) -> Tensor:
+        """Of the portraits that `terms` draws to other vectors [B, E]: [B], 0 where no face is found."""
+        latents, _ = self._drawn(step, [self._settings.id_prompt] * len(step.batch), False)
+        losses, found = self._id_loss(decoded(self._base, latents), targets)
+        return (1 - losses) * found
+
+    @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
         """φ(C_id): the references' mean vector [B, E], unit length."""
         references = batch.references
