@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs=3, default=[600, 150, 150], help="of each stage")
     parser.add_argument("--size-px", type=int, default=32)
     parser.add_argument("--samples", type=int, default=32, help="held-out photos")
+    parser.add_argument("--folder", help="keeps the runs, and goes on with them; default: nothing is kept")
     parser.add_argument("--curves", type=Path, help="PNG to write")
     arguments = parser.parse_args()
     os.environ.setdefault("PERSONAE_CACHE", str(default_folder() / "models"))
     rows: list[Row] = []
     print("| stage | step | cosine to the references | cosine to others | semantic | layout | diffusion loss |")
     print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory() as folder:
         dataset = arguments.dataset or make_dataset(folder)
         for stage, steps in enumerate(arguments.steps, start=1):
             for path in train_stage(stage, steps, dataset, folder, arguments.size_px):
@@ -73,7 +75,7 @@ def train_stage(stage: int, steps: int, dataset: str, folder: str, size_px: int)
             "base": {"family": "tiny", "face": "open"},
             "adapter": {"kind": "pulid", "version": "v1", "lightning": {**TRIAL, **WEIGHTS[stage]}},
             "optim": {
-                "lr": 2e-3 if stage == 1 else 5e-4,
+                "lr": 2e-3 if stage == 1 else 1e-3,
                 "warmup_steps": 10,
                 "schedule": "cosine",
                 "weight_decay": 0.0,

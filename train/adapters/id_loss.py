@@ -39,14 +39,13 @@ class IdLoss:
         The loss of a picture without a face is 0, without a gradient.
         """
         places = [self._find_face(picture) for picture in as_pictures(images)]
-        found = torch.tensor([place is not None for place in places], device=images.device)
-        losses = [images.new_zeros(()) if place is None else self._of(image, place, target)
-                  for image, place, target in zip(images, places, targets, strict=True)]  # fmt: skip
-        return torch.stack(losses), found
-
-    def _of(self, image: Tensor, landmarks_px: Sequence[Point], target: Tensor) -> Tensor:
-        face = aligned_face((image + 1) / 2, landmarks_px).clamp(0, 1)
-        return 1 - self.recogniser(face[None])[0] @ target
+        seen = {row: place for row, place in enumerate(places) if place is not None}
+        losses, rows = images.new_zeros(len(images)), torch.tensor(list(seen), dtype=torch.long, device=images.device)
+        if seen:
+            faces = torch.stack([aligned_face((images[row] + 1) / 2, place) for row, place in seen.items()])
+            cosines = (self.recogniser(faces.clamp(0, 1)) * targets[rows]).sum(dim=-1)
+            losses = losses.index_put((rows,), 1 - cosines)
+        return losses, torch.zeros_like(losses, dtype=torch.bool).index_fill(0, rows, True)
 
 
 def aligned_face(image: Tensor, landmarks_px: Sequence[Point], size_px: int = ARCFACE_SIZE_PX) -> Tensor:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,12 +10,13 @@ from crawl.errors import InputError
 from train.adapters import load_adapter
 from train.adapters.alignment import alignment
 from train.adapters.attention import Watch
-from train.adapters.settings import PulidSettings
+from train.adapters.settings import NoAdapterSettings, PulidSettings
 from train.config import LossConfig
 from train.data.batch import Drop
 from train.data.draws import Draws
-from train.lightning import trailing
-from train.sampling import Sampling, noise_of, sample, scaled
+from train.generate import _set_mode
+from train.lightning import Lightning, trailing
+from train.sampling import Sampling, noise_of, pictures, sample, scaled
 from train.step import denoise, draw_step
 
 TRIAL = {"recogniser": "random", "faces": "centre", "backprop_steps": 2}
@@ -171,6 +173,25 @@ def test_pictures_differ_by_mode_and_are_the_bases_at_scale_zero(made, photo_bat
         latents, timesteps = batch.latents, torch.tensor([5, 300, 900])
         assert torch.equal(denoise(base, latents, timesteps, nothing), denoise(base, latents, timesteps, plain))
     assert len(set(map(tuple, drawn.values()))) == 3
+
+
+@torch.no_grad()
+def test_generating_by_trailing_steps_draws_what_the_branch_draws(made, photo_batch):
+    base, adapter = made(settings(version="v1"))
+    batch, noise = photo_batch(base), noise_of(base, [1, 2, 3], 32)
+    expected = pictures(base, Lightning(base, base.unet).draw(noise, adapter.conditions(batch)))
+    found = sample(base, adapter, batch, Sampling(4, 1.0, scheduler="trailing"), noise)
+    for one, other in zip(expected, found, strict=True):
+        assert np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 1
+
+
+def test_a_mode_is_for_pulid_alone(made):
+    _, adapter = made(settings())
+    _set_mode(adapter, "style")
+    assert adapter.settings.mode == "style"
+    _, other = made(NoAdapterSettings())
+    with pytest.raises(InputError, match=r"^--mode: style: none has no modes$"):
+        _set_mode(other, "style")
 
 
 @torch.no_grad()
