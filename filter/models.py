@@ -207,6 +207,11 @@ def embedder_spec(config: FilterConfig) -> EmbedderSpec:
     return EMBEDDERS[config.embedder_name]
 
 
+def embedder_file(config: FilterConfig) -> Path:
+    """The ONNX file of embedder `insightface`, downloaded if need be. Raises InputError."""
+    return _pack_files(config)[1]
+
+
 def model_names(config: FilterConfig) -> tuple[str, ...]:
     """Name and version of every face model in use, as recorded in each row; a change in any changes the names.
 

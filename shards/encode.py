@@ -144,7 +144,7 @@ def _text(text: TextEncoders, seen: Seen, features: Sequence[FeatureName]) -> di
 
 KINDS = {
     "vae": Kind(("latents",), load_vae, _latents),
-    "clip": Kind(("clip_last", "clip_penultimate", "clip_pooled"), load_clip, _clip),
+    "clip": Kind(("clip_last", "clip_penultimate", "clip_pooled", "clip_scales"), load_clip, _clip),
     "face": Kind(("face",), load_face, _face),
     "text": Kind(("text_general", "text_background", "text_body"), load_text, _text),
 }

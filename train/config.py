@@ -122,7 +122,7 @@ class TrainRun(Settings):
     loss: LossConfig = LossConfig()
     loop: LoopConfig
     samples: SamplesConfig = SamplesConfig()
-    export: Literal["native", "diffusers", "comfyui", "photomaker"] = Field(
+    export: Literal["native", "diffusers", "comfyui", "photomaker", "pulid"] = Field(
         "native", description="A format the weights must be exportable to; refused before training when they are not."
     )
     init_from: str | None = Field(

@@ -21,6 +21,7 @@ from crawl.output import Output
 from filter.config import FilterConfig
 from shards.sample import Sample
 from train.adapters.adapter import Adapter, Conditions
+from train.adapters.settings import PulidSettings
 from train.base_models import Base
 from train.config import TrainRun
 from train.data.batch import Batch, Drop
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=float, default=5.0, help="1: none; default: %(default)s")
     parser.add_argument("--merge-step", type=int, help="references enter from this step; default: the run file's")
     parser.add_argument("--scale", metavar="NAME=X", nargs="+", default=[], help="factor of a condition's attention")
+    parser.add_argument("--mode", choices=("plain", "fidelity", "style"), help="PuLID's; default: the run file's")
     parser.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="euler", help="default: %(default)s")
     parser.add_argument("--size-px", type=int, help="side; default: the run file's, or the base's own")
 
@@ -65,6 +67,8 @@ def run(parsed: argparse.Namespace) -> int:
     references = _cut(parsed.reference, parsed.detector)
     trained, base, adapter = restore(parsed.weights, parsed.config)
     side_px = _side_px(parsed.size_px, trained, base)
+    if parsed.mode is not None:
+        _set_mode(adapter, parsed.mode)
     if parsed.merge_step is None:
         how = dataclasses.replace(how, merge_step=min(trained.samples.merge_step, how.steps))
     _place(base, adapter)
@@ -77,6 +81,13 @@ def run(parsed: argparse.Namespace) -> int:
             output.write(f"{seed:04d}.png", _png(picture, parsed, how, seed))
             say(output.path(f"{seed:04d}.png"))
     return 0
+
+
+def _set_mode(adapter: Adapter, mode: str) -> None:
+    """Raises InputError for a method that has none."""
+    if not isinstance(adapter.settings, PulidSettings):
+        raise InputError(f"--mode: {mode}: {adapter.kind} has no modes")
+    adapter.settings = adapter.settings.model_copy(update={"mode": mode})
 
 
 def sampling(parsed: argparse.Namespace) -> Sampling:

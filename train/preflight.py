@@ -11,6 +11,7 @@ from crawl.errors import InputError
 from crawl.output import Output
 from shards.index import INDEX
 from train.adapters import adapter_class
+from train.adapters.settings import LightningSettings, PulidSettings
 from train.config import TrainRun
 from train.export.check import check_exportable
 
@@ -58,8 +59,20 @@ def _of_the_adapter(run: TrainRun) -> Iterator[str]:
         yield "loop.train_unet: dreambooth trains LoRA (adapter.lora) or the UNet itself: one of the two"
     if needs.clip and run.base.family != "tiny" and run.base.clip is None:
         yield f"base.clip: {settings.kind} looks at reference photos: name a CLIP vision tower"
+    if isinstance(settings, PulidSettings) and settings.lightning.is_used:
+        yield from _of_lightning(run, settings.lightning)
     if needs.face and run.base.face == "insightface" and run.base.accept_licence is None:
         yield "base.accept_licence: face embeddings of insightface are non-commercial: name the licence accepted"
+
+
+def _of_lightning(run: TrainRun, lightning: LightningSettings) -> Iterator[str]:
+    if lightning.id_weight and lightning.recogniser == "face" and run.base.face == "embedded":
+        yield "base.face: embedded: the ID loss needs a network that gradients pass through: open, or insightface"
+    if run.loss.zero_terminal_snr:
+        yield "loss.zero_terminal_snr: the Lightning branch begins at the schedule's last σ, which is infinite then"
+    weights = lightning.weights
+    if weights is not None and weights.startswith(("/", ".", "~")) and not Path(weights).exists():
+        yield f"adapter.lightning.weights: {weights}: no such file or folder"
 
 
 def _of_files(run: TrainRun) -> Iterator[str]:

@@ -7,7 +7,7 @@ import typing
 from pydantic import BaseModel
 
 from shards.reference import section, sections
-from train.adapters.settings import AdapterSettings, LoraSettings
+from train.adapters.settings import AdapterSettings, LightningSettings, LoraSettings
 from train.config import TrainRun
 
 _HEAD = """# Training configuration
@@ -25,7 +25,9 @@ def reference() -> str:
     tables = (
         section(f"adapter.kind: {model.model_fields['kind'].default}", "adapter.", model, "kind") for model in adapters
     )
-    return "\n".join([_HEAD, *sections("", TrainRun), *tables, section("adapter.lora", "adapter.lora.", LoraSettings)])
+    nested = (("adapter.lora", LoraSettings), ("adapter.lightning", LightningSettings))
+    within = (section(name, f"{name}.", model) for name, model in nested)
+    return "\n".join([_HEAD, *sections("", TrainRun), *tables, *within])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from crawl.config import read, validated
 from shards.encoders.config import BaseConfig
-from train.adapters.settings import DreamBoothSettings, LoraSettings, PictureLossSettings
+from train.adapters.settings import DreamBoothSettings, LoraSettings, PictureLossSettings, PulidSettings
 from train.config import TrainRun
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
@@ -52,6 +52,9 @@ def on_tiny(run: TrainRun) -> TrainRun:
         adapter |= {n: "tiny" for n in ("pose_network", "clip_model") if getattr(run.adapter, n) is not None}
     if isinstance(run.adapter, DreamBoothSettings):
         adapter |= {"prior_images": 2, "prior_steps": 2}
+    if isinstance(run.adapter, PulidSettings):
+        trial = {"weights": None, "recogniser": "random", "faces": "centre"}
+        adapter["lightning"] = run.adapter.lightning.model_copy(update=trial)
     loop = {
         "steps": 2, "batch_size": 2, "micro_batch": None, "precision": "fp32", "compile": False, "channels_last": False,
         "gauge_samples": 2, "fit_vae_steps": min(run.loop.fit_vae_steps, 2), "wandb_project": None,

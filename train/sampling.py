@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,12 @@ from train.base_models import Base
 from train.data.batch import Batch, Drop, Prompts
 from train.step import denoise
 
-SCHEDULERS: dict[str, Any] = {"euler": EulerDiscreteScheduler, "ddim": DDIMScheduler}
+SCHEDULERS: dict[str, Any] = {
+    "euler": EulerDiscreteScheduler.from_config,
+    "ddim": DDIMScheduler.from_config,
+    "trailing": partial(EulerDiscreteScheduler.from_config, timestep_spacing="trailing"),
+}
+"""`trailing`: Euler from the schedule's last timestep, for distilled bases such as SDXL-Lightning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Sampling:
     """1: none, half the work."""
     merge_step: int = 0
     """Denoising steps before the references count; the thesis: 10 of 50."""
-    scheduler: Literal["euler", "ddim"] = "euler"
+    scheduler: Literal["euler", "ddim", "trailing"] = "euler"
     negative: str = ""
     """What guidance leads away from instead of the empty prompt."""
     scales: Mapping[str, float] = field(default_factory=dict)
@@ -48,7 +54,7 @@ def sample(base: Base, adapter: Adapter, batch: Batch, how: Sampling, noise: Ten
 
     Raises InputError for a scale of a condition that the adapter has not.
     """
-    scheduler = SCHEDULERS[how.scheduler].from_config(base.schedule.config)
+    scheduler = SCHEDULERS[how.scheduler](base.schedule.config)
     scheduler.set_timesteps(how.steps, device=base.device)
     latents = noise.to(base.device) * scheduler.init_noise_sigma
     batch = batch.to(base.device)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +21,7 @@ from train.data.draws import Draws
 
 if TYPE_CHECKING:
     from train.adapters.adapter import Conditions
+    from train.adapters.attention import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,29 @@ def step_at(
     return Step(base, batch, draws, noise, timesteps, noisy, snr_gamma)
 
 
-def denoise(base: Base, latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
-    """One call of the UNet with an adapter's conditions; float32 out."""
+def denoise(
+    base: Base,
+    latents: Tensor,
+    timesteps: Tensor,
+    conditions: Conditions,
+    unet: UNet2DConditionModel | None = None,
+    watch: Watch | None = None,
+) -> Tensor:
+    """One call of the UNet — the base's, or another of its shape — with an adapter's conditions; float32 out.
+
+    `watch` sees the queries of its cross-attention layers.
+    """
     added = {"text_embeds": conditions.pooled, "time_ids": conditions.time_ids} if base.has_time_ids else None
-    output: Tensor = base.unet(
+    asked = {"streams": conditions.streams or None, "watch": watch}
+    output: Tensor = (unet or base.unet)(
         latents.to(base.dtype),
         timesteps,
         encoder_hidden_states=conditions.text.to(base.dtype),
         added_cond_kwargs=added,
-        cross_attention_kwargs={"streams": conditions.streams} if conditions.streams else None,
+        cross_attention_kwargs={name: value for name, value in asked.items() if value is not None} or None,
     ).sample
+    if watch is not None:
+        watch.is_open = False
     return output.float()
 
 

@@ -10,8 +10,9 @@ from crawl.config import apply, read, validated
 from crawl.settings import Settings
 
 FeatureName = Literal[
-    "latents", "clip_last", "clip_penultimate", "clip_pooled", "face", "text_general", "text_background", "text_body"
-]
+    "latents", "clip_last", "clip_penultimate", "clip_pooled", "clip_scales", "face",
+    "text_general", "text_background", "text_body",
+]  # fmt: skip
 DType = Literal["float32", "float16"]
 Family = Literal["tiny", "sdxl", "sd15"]
 COMMITS = {

@@ -59,7 +59,9 @@ class Vae(nn.Module):
         return image
 
 
-ClipState = Literal["last", "penultimate", "pooled"]
+ClipState = Literal["last", "penultimate", "pooled", "scales"]
+SCALES = 5
+"""Depths of the tower that `scales` looks at: after 1/6 … 5/6 of its blocks (4, 8, 12, 16, 20 of 24)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,12 @@ class ClipStates:
     """[B, T, D]: `hidden_states[-2]`."""
     pooled: Tensor
     """[B, P]: after norm and projection (`image_embeds`)."""
+    scales: Tensor
+    """[B, 5, T, D]: hidden states at five depths."""
+
+    @property
+    def fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.last, self.penultimate, self.pooled, self.scales
 
 
 class ClipVision(nn.Module):
@@ -95,7 +103,9 @@ class ClipVision(nn.Module):
 
     def states(self, pixels: Tensor) -> ClipStates:
         out = self.model(pixels, output_hidden_states=True)
-        return ClipStates(out.hidden_states[-1], out.hidden_states[-2], out.image_embeds)
+        hidden = out.hidden_states  # the embeddings, then what each block says
+        scales = [hidden[round(number * (len(hidden) - 1) / (SCALES + 1))] for number in range(1, SCALES + 1)]
+        return ClipStates(hidden[-1], hidden[-2], out.image_embeds, torch.stack(scales, dim=1))
 
 
 class FaceEncoder:

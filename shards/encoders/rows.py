@@ -37,9 +37,8 @@ def clip_states(clip: ClipVision, faces: Sequence[Tensor]) -> ClipStates:
     for part, count in _full(faces):
         pixels = torch.cat([clip_pixels(face[None].to(device), side_px) for face in part])
         states = clip.states(pixels.to(clip.model.dtype))
-        parts.append([state.float()[:count] for state in (states.last, states.penultimate, states.pooled)])
-    last, penultimate, pooled = (torch.cat(states) for states in zip(*parts, strict=True))
-    return ClipStates(last, penultimate, pooled)
+        parts.append([state.float()[:count] for state in states.fields])
+    return ClipStates(*(torch.cat(states) for states in zip(*parts, strict=True)))
 
 
 @torch.no_grad()

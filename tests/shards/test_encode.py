@@ -86,6 +86,7 @@ def test_features_are_what_the_encoders_say_of_each_sample_alone(encoded):
                 "latents": (vae, vae.stats(as_tensor(resized(crop, 32))[None])[0]),
                 "clip_last": (clip, clip(closeup).last[0]),
                 "clip_penultimate": (clip, clip(closeup).penultimate[0]),
+                "clip_scales": (clip, clip(closeup).scales[0]),
                 "clip_pooled": (clip, clip(closeup).pooled[0]),
                 "face": (face, face.embed(crop, sample.metadata["landmarks_px"])),
                 "text_general": (text, text.encode([sample.metadata["general"]]).hidden[0]),

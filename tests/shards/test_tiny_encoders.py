@@ -1,11 +1,15 @@
-"""The tiny tokenizer: a real byte-pair tokenizer that knows every listed word; tokenizers used by two threads."""
+"""The tiny tokenizer: every listed word is one token; tokenizers used by two threads; depths of a CLIP tower."""
 
 import threading
 import time
 
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
 from shards.encoders import tiny
 from shards.encoders.config import BaseConfig
 from shards.encoders.load import load_text
+from shards.encoders.pictures import ClipVision
 from shards.encoders.text import pieces
 
 
@@ -36,3 +40,17 @@ def test_two_threads_share_the_tokenizers():
     stop.set()
     thread.join()
     assert wrong == []
+
+
+@torch.no_grad()
+def test_scales_of_a_tower_of_24_blocks_are_what_blocks_4_to_20_give():
+    config = CLIPVisionConfig(
+        image_size=32, patch_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=24, num_attention_heads=1
+    )
+    clip = ClipVision(CLIPVisionModelWithProjection(config).eval())
+    pixels = torch.randn(2, 3, 32, 32)
+    hidden = clip.model(pixels, output_hidden_states=True).hidden_states
+    scales = clip.states(pixels).scales
+    assert scales.shape == (2, 5, 5, 8)
+    for place, block in enumerate((4, 8, 12, 16, 20)):
+        assert torch.equal(scales[:, place], hidden[block])

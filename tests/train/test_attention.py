@@ -5,7 +5,7 @@ import torch
 
 from shards.encoders.config import BaseConfig
 from train.adapters.adapter import Conditions, Stream
-from train.adapters.attention import install_streams
+from train.adapters.attention import Watch, install_streams, split_heads
 from train.base_models import load_base
 from train.step import denoise
 
@@ -15,12 +15,12 @@ def base():
     return load_base(BaseConfig())
 
 
-def call(base, streams):
+def call(base, streams, watch=None):
     generator = torch.Generator().manual_seed(0)
     states = base.text.encode(["a photo of a woman", "a man in red"])
     latents = torch.randn(2, 4, 16, 16, generator=generator)
     conditions = Conditions(states.hidden, states.pooled, torch.zeros(2, 6), streams)
-    return denoise(base, latents, torch.tensor([3, 500]), conditions)
+    return denoise(base, latents, torch.tensor([3, 500]), conditions, watch=watch)
 
 
 @torch.no_grad()
@@ -56,3 +56,32 @@ def test_masked_tokens_do_not_count(base):
     mask = torch.tensor([[True, True, True, False, False]] * 2)
     difference = call(base, {"identity": Stream(tokens)}) - call(base, {"identity": Stream(longer, mask=mask)})
     assert difference.abs().max() < 1e-5
+
+
+def test_a_watch_sees_every_cross_layer_once_and_changes_nothing(base):
+    layers = install_streams(base, ["identity"])
+    plain, watch = call(base, {}), Watch()
+    assert torch.equal(call(base, {}, watch), plain)
+    assert len(watch.keys) == len(watch.queries) == len(layers)
+    text = base.text.encode(["a photo of a woman", "a man in red"]).hidden
+    attentions = [base.unet.get_submodule(name.removesuffix(".processor")) for name in base.cross_layers().values()]
+    keys = [split_heads(attention.to_k(text), attention.heads) for attention in attentions]
+    for key, query in zip(watch.keys, watch.queries, strict=True):
+        assert any(key.shape == one.shape and torch.equal(key, one) for one in keys)
+        assert query.shape[:2] == key.shape[:2]
+
+
+def test_gradients_reach_what_was_watched_and_layers_that_run_again_are_not_seen_again(base):
+    layers = install_streams(base, ["identity"])
+    tokens = torch.randn(2, 3, base.context_width, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            base.unet.enable_gradient_checkpointing()
+        watch, tokens.grad = Watch(), None
+        call(base, {"identity": Stream(tokens)}, watch)
+        sum(query.square().sum() for query in watch.queries).backward()
+        assert len(watch.queries) == len(layers)
+        gradients.append(tokens.grad)
+    assert gradients[0].abs().max() > 0
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-5)

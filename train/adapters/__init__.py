@@ -18,6 +18,7 @@ ADAPTERS = {
     "ip_adapter": "train.adapters.ip_adapter:IpAdapter",
     "photomaker": "train.adapters.photomaker:PhotoMaker",
     "split_prompt": "train.adapters.split_prompt:SplitPrompt",
+    "pulid": "train.adapters.pulid:Pulid",
     "textual_inversion": "train.adapters.textual_inversion:TextualInversion",
 }
 """kind → module:class."""

@@ -7,6 +7,7 @@ diffusers' AttnProcessor2_0 when there are none. Source: IP-Adapter, arXiv 2308.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +18,33 @@ from train.adapters.adapter import Stream
 from train.base_models import Base
 
 
-class StreamKv(nn.Module):
+class StreamLayer(nn.Module):
+    """One stream's part in one layer. Called with (query, stream, heads) it says what the queries find there."""
+
+    def joined(self, attended: Tensor, query: Tensor, stream: Stream, heads: int) -> Tensor:
+        """The text's attention with this stream's beside it [B, heads, L, d]: their sum, unless a method bends it."""
+        found: Tensor = self(query, stream, heads)
+        return attended + found
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """Queries and text keys [B, heads, L or T, d] of all cross-attention layers, in the order they run.
+
+    Handed to one call of the UNet and closed behind it: gradient checkpointing runs layers again.
+    """
+
+    keys: list[Tensor] = field(default_factory=list)
+    queries: list[Tensor] = field(default_factory=list)
+    is_open: bool = True
+
+    def see(self, key: Tensor, query: Tensor) -> None:
+        if self.is_open:
+            self.keys.append(key)
+            self.queries.append(query)
+
+
+class StreamKv(StreamLayer):
     """W′_k and W′_v of one stream in one layer, without bias, float32. They begin as the layer's own K and V."""
 
     def __init__(self, attention: Any) -> None:
@@ -47,6 +74,7 @@ class DecoupledAttention(nn.Module):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         streams: Mapping[str, Stream] | None = None,
+        watch: Watch | None = None,
     ) -> Tensor:
         """`hidden_states` [B, L, D] (SDXL's and SD1.5's transformer blocks; no spatial norm, no group norm)."""
         assert hidden_states.ndim == 3
@@ -55,10 +83,13 @@ class DecoupledAttention(nn.Module):
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = split_heads(attn.to_q(hidden_states), attn.heads)
         key, value = split_heads(attn.to_k(context), attn.heads), split_heads(attn.to_v(context), attn.heads)
+        if watch is not None and encoder_hidden_states is not None:
+            watch.see(key, query)
         attended = functional.scaled_dot_product_attention(query, key, value)
-        for name, extra in self.streams.items():
+        layers: Mapping[str, Any] = self.streams  # type: ignore[assignment]
+        for name, layer in layers.items():
             if streams is not None and name in streams:
-                attended = attended + extra(query, streams[name], attn.heads)
+                attended = layer.joined(attended, query, streams[name], attn.heads)
         output: Tensor = attn.to_out[1](attn.to_out[0](join_heads(attended)))
         return output
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from train.adapters.adapter import Stream
-from train.adapters.attention import attend, split_heads
+from train.adapters.attention import StreamLayer, attend, split_heads
 
 
 class LowRank(nn.Module):
@@ -38,7 +38,7 @@ class LowRank(nn.Module):
         return layer(tokens.to(layer.weight.dtype)).float() + update
 
 
-class LowRankKv(nn.Module):
+class LowRankKv(StreamLayer):
     """In place of `StreamKv`, in a UNet that has LoRA."""
 
     def __init__(self, attention: Any, scale: float) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from train.adapters.adapter import Stream
 from train.adapters.aggregation import Pooling
-from train.adapters.attention import attend, copied, split_heads
+from train.adapters.attention import StreamLayer, attend, copied, split_heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class ReferenceStream(Stream):
     values: Pooling
 
 
-class ReferenceKv(nn.Module):
+class ReferenceKv(StreamLayer):
     """W′_k and W′_v of one layer, float32, begun as the layer's own K and V. `slots`: a pair for each of them."""
 
     def __init__(self, attention: Any, slots: int | None = None) -> None:

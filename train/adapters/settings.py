@@ -6,28 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from crawl.settings import Settings
-
-Aggregation = Literal["concat", "mean", "max", "linear", "attention", "self_attention", "weighted"]
-
-
-class LoraSettings(Settings):
-    """Low-rank updates of the UNet's q, k, v and out projections (arXiv 2106.09685)."""
-
-    rank: int = Field(64, ge=1, description="Rank of the update.")
-    alpha: float | None = Field(None, gt=0, description="Scale is alpha / rank; default: alpha = rank.")
-    init: Literal["gaussian", "kaiming"] = Field(
-        "gaussian", description="Of the down matrix: N(0, 1/rank²), or U(±1/√in); the up matrix is zero."
-    )
-
-
-class AnyAdapter(Settings):
-    """What all adapters have in common."""
-
-    seed: int = Field(0, ge=0, description="Of randomly initialised parts.")
-    weights: str | None = Field(
-        None, description="Published weights of this method to begin from (.bin, .safetensors)."
-    )
+from train.adapters.any_settings import Aggregation as Aggregation
+from train.adapters.any_settings import AnyAdapter
+from train.adapters.any_settings import LoraSettings as LoraSettings
+from train.adapters.bolid_settings import BolidLatentSettings as BolidLatentSettings
+from train.adapters.bolid_settings import BolidSettings as BolidSettings
+from train.adapters.bolid_settings import PictureLossSettings as PictureLossSettings
+from train.adapters.pulid_settings import LightningSettings as LightningSettings
+from train.adapters.pulid_settings import PulidSettings as PulidSettings
+from train.adapters.tuning_settings import DreamBoothSettings as DreamBoothSettings
+from train.adapters.tuning_settings import TextualInversionSettings as TextualInversionSettings
 
 
 class NoAdapterSettings(AnyAdapter):
@@ -128,105 +116,6 @@ class SplitPromptSettings(PhotoMakerSettings):
         return self
 
 
-class PictureLossSettings(AnyAdapter):
-    """Losses on the decoded picture (BoLID, seed 000); its weights are not published: off until they are set."""
-
-    keypoint_weight: float = Field(
-        0.0, ge=0, description="Of the keypoint loss: squared distances of 12 points, in lengths of the torso."
-    )
-    pose_network: str | None = Field(
-        None, description="Frozen ViTPose of the keypoint loss: hub name or folder; `tiny`: small, random."
-    )
-    clip_weight: float = Field(0.0, ge=0, description="Of the CLIP loss: 1 − cos of picture and prompt.")
-    clip_model: str | None = Field(
-        None, description="Frozen CLIP of the CLIP loss: hub name or folder; `tiny`: small, random."
-    )
-    decode_below: int = Field(
-        300, ge=1, le=1000, description="Both losses see the decoded x̂0 of samples with a smaller timestep only."
-    )
-
-    @model_validator(mode="after")
-    def _losses_have_their_network(self) -> PictureLossSettings:
-        for weight, network in (("keypoint_weight", "pose_network"), ("clip_weight", "clip_model")):
-            if getattr(self, weight) and getattr(self, network) is None:
-                raise ValueError(f"{weight}: needs {network}")
-        return self
-
-
-class BolidSettings(PictureLossSettings):
-    """BoLID: text, face and body through decoupled attention, with losses on the decoded picture (seed 000)."""
-
-    kind: Literal["bolid"] = "bolid"
-    tokens: int = Field(16, ge=1, description="Tokens of a reference's face, and of its body's look.")
-    depth: int = Field(4, ge=1, description="Layers of both resamplers.")
-    aggregation: Aggregation = Field("concat", description="G: how several references become one condition.")
-    self_attention: Literal["mean", "concat"] = Field(
-        "mean", description="How `self_attention` ends; `concat`: one matrix over all slots, as its authors write."
-    )
-    max_references: int = Field(4, ge=1, le=16, description="Most references at a time.")
-    scales: dict[Literal["face", "body"], float] = Field({}, description="λ_f and λ_b; default 1.")
-
-    @property
-    def token_count(self) -> int:
-        """Tokens a reference."""
-        return self.tokens
-
-
-class BolidLatentSettings(PictureLossSettings):
-    """BoLID's follow-up (2025): one latent vector of a body from Gaussian-weighted views, and a reference beside it."""
-
-    kind: Literal["bolid_latent"] = "bolid_latent"
-    body_width: int = Field(756, ge=8, description="Size of the body vector.")
-    tokens: int = Field(4, ge=1, description="Reference tokens, and body tokens.")
-    sigma: float = Field(
-        50 / 1024, gt=0, description="Deviation of the Gaussian round each keypoint, in sides of the crop."
-    )
-    floor: float = Field(0.1, ge=0, le=1, description="α: what is left of the picture far from all keypoints.")
-    max_references: int = Field(4, ge=1, le=128, description="Most views at a time.")
-    scales: dict[Literal["reference", "body"], float] = Field(
-        {}, description="λ_ref and λ_b; default 1. Its authors generate with 0.8 and 1."
-    )
-
-
-class TuningSettings(AnyAdapter):
-    """A method that is trained anew for each person, and knows them by a word."""
-
-    prompt: str | None = Field(
-        "a photo of a {person}",
-        description="Trained with; {person} is the person's word beside or for the class word; null: their captions.",
-    )
-
-    @model_validator(mode="after")
-    def _names_the_person(self) -> TuningSettings:
-        if self.prompt is not None and self.prompt.count("{person}") != 1:
-            raise ValueError("prompt: {person} once")
-        return self
-
-
-class DreamBoothSettings(TuningSettings):
-    """DreamBooth (arXiv 2208.12242): the UNet, or LoRA on it, learns a rare word's person, beside its class."""
-
-    kind: Literal["dreambooth"] = "dreambooth"
-    identifier: str = Field("sks", pattern=r"^\S+$", description="A rare word that stands for the person.")
-    lora: LoraSettings | None = Field(
-        LoraSettings(rank=16), description="null: the UNet itself is trained (loop.train_unet), as in the paper."
-    )
-    prior_weight: float = Field(1.0, ge=0, description="λ of prior preservation; 0: none.")
-    prior_images: int = Field(
-        200, ge=1, description="Pictures of the class that the untrained base makes before the first step."
-    )
-    prior_steps: int = Field(50, ge=1, description="Denoising steps of each.")
-    prior_guidance: float = Field(5.0, ge=1, description="Classifier-free guidance of each.")
-
-
-class TextualInversionSettings(TuningSettings):
-    """Textual Inversion (arXiv 2208.01618): only a new word's embedding is learned."""
-
-    kind: Literal["textual_inversion"] = "textual_inversion"
-    vectors: int = Field(1, ge=1, le=32, description="Tokens of the new word, which stands for the class word.")
-    initial_word: str = Field("person", min_length=1, description="The word that it begins as.")
-
-
 AdapterSettings = Annotated[
     NoAdapterSettings
     | IpAdapterSettings
@@ -235,6 +124,7 @@ AdapterSettings = Annotated[
     | BolidSettings
     | BolidLatentSettings
     | DreamBoothSettings
+    | PulidSettings
     | TextualInversionSettings,
     Field(discriminator="kind"),
 ]

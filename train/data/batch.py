@@ -43,7 +43,7 @@ class References:
     faces: Tensor | None = None
     """uint8 [B, N, 3, R, R]: face crops, zeros where absent. With `Needs.pixels`."""
     clip: ClipStates | None = None
-    """Of the face crops: fields [B, N, T, D] and [B, N, P]. With `Needs.clip`."""
+    """Of the face crops: fields [B, N, T, D], [B, N, P] and [B, N, 5, T, D]. With `Needs.clip`."""
     embeddings: Tensor | None = None
     """[B, N, E], unit length, zeros where absent. With `Needs.face`."""
     bodies: Tensor | None = None

@@ -22,7 +22,7 @@ from train.base_models import Base
 from train.data.photos import Photo
 
 CLIP_FEATURES: dict[ClipState, FeatureName] = {
-    "last": "clip_last", "penultimate": "clip_penultimate", "pooled": "clip_pooled",
+    "last": "clip_last", "penultimate": "clip_penultimate", "pooled": "clip_pooled", "scales": "clip_scales",
 }  # fmt: skip
 TEXT_FEATURES: dict[str, FeatureName] = {
     "general": "text_general", "background": "text_background", "body": "text_body",
@@ -52,9 +52,9 @@ class Encoded:
             assert self._base.clip is not None
             states = clip_states(self._base.clip, [photo.face() for photo in photos])
             found = {name: getattr(states, name) for name in self._states}
-        nothing = torch.zeros(len(photos), 0, 0)
-        last, penultimate = (found.get(name, nothing) for name in ("last", "penultimate"))
-        return ClipStates(last, penultimate, found.get("pooled", torch.zeros(len(photos), 0)))
+        axes: dict[ClipState, int] = {"last": 2, "penultimate": 2, "pooled": 1, "scales": 3}
+        nothing = {name: torch.zeros(len(photos), *[0] * count) for name, count in axes.items()}
+        return ClipStates(**{**nothing, **found})
 
     def faces(self, photos: Sequence[Photo]) -> Tensor:
         """[B, E], unit length."""

@@ -44,7 +44,7 @@ def gather(
         keys,
         present,
         faces=each(lambda photo: photo.face_at(face_side_px)) if needs.pixels else None,
-        clip=None if clip is None else ClipStates(put(clip.last), put(clip.penultimate), put(clip.pooled)),
+        clip=None if clip is None else ClipStates(*map(put, clip.fields)),
         embeddings=put(encoded.faces(unique)) if needs.face else None,
         bodies=each(Photo.target) if needs.bodies else None,
         keypoints=each(Photo.keypoints) if needs.keypoints else None,
@@ -60,7 +60,7 @@ def reordered(references: References, order: Sequence[int]) -> References:
         if isinstance(value, tuple):
             return tuple(value[row] for row in order)
         if isinstance(value, ClipStates):
-            return ClipStates(*(cast(Tensor, pick(getattr(value, f.name))) for f in dataclasses.fields(value)))
+            return ClipStates(*(cast(Tensor, pick(states)) for states in value.fields))
         return value
 
     picked = {field.name: pick(getattr(references, field.name)) for field in dataclasses.fields(references)}

@@ -201,8 +201,5 @@ class Synthetic:
 
 
 def _in_slots(found: list[ClipStates], shape: tuple[int, int]) -> ClipStates:
-    last, penultimate, pooled = (
-        torch.cat([getattr(states, name) for states in found]).unflatten(0, shape)
-        for name in ("last", "penultimate", "pooled")
-    )
-    return ClipStates(last, penultimate, pooled)
+    fields = zip(*(states.fields for states in found), strict=True)
+    return ClipStates(*(torch.cat(states).unflatten(0, shape) for states in fields))

@@ -16,6 +16,8 @@ def check_exportable(run: TrainRun, format: str | None = None) -> None:
         reason = _beside_comfyui(run)
     if reason is None and wanted == "photomaker":
         reason = _beside_photomaker(run)
+    if reason is None and wanted == "pulid":
+        reason = _beside_pulid(run)
     if reason is not None:
         raise InputError(f"export: {wanted}: {reason}")
 
@@ -26,6 +28,14 @@ def _beside_photomaker(run: TrainRun) -> str | None:
     v2 = isinstance(run.adapter, PhotoMakerSettings) and run.adapter.version == "v2"
     if v2 and run.base.family == "sdxl" and run.base.face != "insightface":
         return f"base.face: {run.base.face}: PhotoMaker v2 embeds faces by insightface (512 numbers)"
+    return None
+
+
+def _beside_pulid(run: TrainRun) -> str | None:
+    if run.base.family == "sd15":
+        return "base.family: sd15: PuLID's file is for the 70 layers of SDXL"
+    if run.base.family == "sdxl" and run.base.face != "insightface":
+        return f"base.face: {run.base.face}: PuLID embeds faces by insightface (512 numbers)"
     return None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crawl.command import console
 
-FORMATS = ("native", "diffusers", "comfyui", "photomaker")
+FORMATS = ("native", "diffusers", "comfyui", "photomaker", "pulid")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

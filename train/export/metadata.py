@@ -13,7 +13,16 @@ from typing import Any
 from train.adapters.settings import LoraSettings
 from train.config import TrainRun
 
-_PATHS = ("output", "init_from", "data.dataset", "adapter.weights", "base.weights", "base.clip", "base.vae")
+_PATHS = (
+    "output",
+    "init_from",
+    "data.dataset",
+    "adapter.weights",
+    "adapter.lightning.weights",
+    "base.weights",
+    "base.clip",
+    "base.vae",
+)
 _BASES = {"sdxl": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"), "sd15": ("sd_v1", "stable-diffusion-v1")}
 
 
@@ -70,7 +79,7 @@ def _config(run: TrainRun) -> dict[str, Any]:
         *parents, name = path.split(".")
         section = config
         for parent in parents:
-            section = section[parent]
+            section = section.get(parent, {})
         if name in section:
             section[name] = _last_part(section[name])
     return config

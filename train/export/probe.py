@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shards.encoders.pictures import ClipStates
+from shards.encoders.pictures import SCALES, ClipStates
 from train.adapters.adapter import Needs
 from train.base_models import Base
 from train.data.batch import Batch, Drop, Prompts, References
@@ -75,4 +75,6 @@ def _clip(base: Base, shape: tuple[int, int], generator: torch.Generator) -> Cli
     config = base.clip.model.config
     tokens = (config.image_size // config.patch_size) ** 2 + 1
     last, penultimate = (torch.randn(*shape, tokens, base.clip.width, generator=generator) for _ in range(2))
-    return ClipStates(last, penultimate, torch.randn(*shape, base.clip.pooled_width, generator=generator))
+    pooled = torch.randn(*shape, base.clip.pooled_width, generator=generator)
+    scales = torch.randn(*shape, SCALES, tokens, base.clip.width, generator=generator)
+    return ClipStates(last, penultimate, pooled, scales)

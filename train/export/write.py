@@ -43,8 +43,9 @@ def default_name(kind: str, format: str) -> str:
 
 def check_name(out: str, format: str) -> None:
     """Raises InputError unless the file's name says what it will be."""
-    if Path(out).suffix not in (SUFFIXES if format != "native" else SUFFIXES[:1]):
-        raise InputError(f"--out: {out}: expected a name ending in {' or '.join(SUFFIXES)}, native in {SUFFIXES[0]}")
+    if Path(out).suffix not in (SUFFIXES if format not in ("native", "pulid") else SUFFIXES[:1]):
+        only = f"native and pulid in {SUFFIXES[0]}"
+        raise InputError(f"--out: {out}: expected a name ending in {' or '.join(SUFFIXES)}, {only}")
 
 
 def write(run: TrainRun, adapter: Adapter, about: Mapping[str, Any], format: str, out: str) -> Exported:

@@ -67,8 +67,7 @@ def make_batch(base: Base, counts=(3, 1, 2), general=GENERAL, positions=POSITION
     embeddings = torch.nn.functional.normalize(torch.randn(size, slots, FACE_WIDTH, generator=rng), dim=-1)
     with torch.no_grad():
         flat = base.clip(faces.flatten(0, 1))
-        fields = (flat.last, flat.penultimate, flat.pooled)
-        clip = ClipStates(*(states.unflatten(0, (size, slots)) for states in fields))
+        clip = ClipStates(*(states.unflatten(0, (size, slots)) for states in flat.fields))
         prompts = Prompts(general[:size], background[:size], BODY[:size], positions[:size])
         states = {part: base.text.encode(getattr(prompts, part)) for part in ("general", "background", "body")}
         states[""] = base.text.encode([""])
@@ -110,7 +109,7 @@ def alone(batch: Batch, i: int) -> Batch:
             r.keys[own],
             r.present[own, :slots],
             faces=r.faces[own, :slots],
-            clip=ClipStates(r.clip.last[own, :slots], r.clip.penultimate[own, :slots], r.clip.pooled[own, :slots]),
+            clip=ClipStates(*(states[own, :slots] for states in r.clip.fields)),
             embeddings=r.embeddings[own, :slots],
         ),
         drop=Drop(batch.drop.text[own], batch.drop.identity[own], batch.drop.background[own], batch.drop.body[own]),

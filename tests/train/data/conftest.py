@@ -27,7 +27,7 @@ SIZE_PX = 64
 FACE_PX = 40
 EVERYTHING = Needs(
     references=True, pixels=True, clip=True, face=True, bodies=True, keypoints=True,
-    text=("general", "background", "body"),
+    text=("general", "background", "body"), clip_states=("last", "penultimate", "pooled", "scales"),
 )  # fmt: skip
 
 

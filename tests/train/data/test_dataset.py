@@ -87,7 +87,8 @@ def test_shapes(batch, base):
         ".prompts.states[].hidden": [1, 77, 64], ".prompts.states[].pooled": [1, 32],
         ".references.present": [6, 4], ".references.faces": [6, 4, 3, 40, 40],
         ".references.clip.last": [6, 4, 17, 32], ".references.clip.penultimate": [6, 4, 17, 32],
-        ".references.clip.pooled": [6, 4, 32], ".references.embeddings": [6, 4, width],
+        ".references.clip.pooled": [6, 4, 32], ".references.clip.scales": [6, 4, 5, 17, 32],
+        ".references.embeddings": [6, 4, width],
         ".references.bodies": [6, 4, 3, 32, 32], ".references.keypoints": [6, 4, 12, 3],
     }  # fmt: skip
     assert batch.indices == tuple(range(12, 18))
@@ -232,7 +233,7 @@ def test_cached_is_online_to_the_bit_in_float32_and_rounded_in_float16(tmp_path,
     online = train_data(url, size_px=32, features="online")
     encoded(url)
     cached, auto = (train_data(url, size_px=32, features=mode) for mode in ("cached", "auto"))
-    assert (len(cached.summary.cached), dict(cached.summary.online)) == (8, {})
+    assert (len(cached.summary.cached), dict(cached.summary.online)) == (9, {})
     assert auto.summary.cached == cached.summary.cached
     for step in range(2):
         found = differences(online.batch(step, range(5), 5), cached.batch(step, range(5), 5))
@@ -253,11 +254,7 @@ def test_features_decide_one_by_one_and_an_untrue_one_is_not_used(tmp_path, writ
     data = train_data(url, size_px=32, needs=pooled)
     assert data.summary.cached == ("latents", "clip_pooled")
     clip = data.batch(0, range(2), 2).references.clip
-    assert [list(state.shape) for state in (clip.last, clip.penultimate, clip.pooled)] == [
-        [2, 4, 0, 0],
-        [2, 4, 0, 0],
-        [2, 4, 32],
-    ]
+    assert [list(state.shape) for state in clip.fields] == [[2, 4, 0, 0], [2, 4, 0, 0], [2, 4, 32], [2, 4, 0, 0, 0]]
     online = train_data(url, size_px=32, needs=pooled, features="online").batch(0, range(2), 2)
     assert max(differences(online, data.batch(0, range(2), 2)).values()) == 0
     other = train_data(url, size_px=32, needs=pooled, base=load_base(BaseConfig(seed=1), clip=True))
