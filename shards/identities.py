@@ -81,6 +81,8 @@ def recounted(identities: Iterable[Identity], ledger: pa.Table) -> list[Identity
 
 
 def _recounted(person: Identity, found: Counter[str], licences: Counter[str], there: set[str]) -> Identity:
+    if not person.identity:
+        return person  # of a published dataset: somebody of whom nothing is told
     rolled = sorted(licences.items(), key=lambda item: (-item[1], item[0]))
     same = person.same_as if person.same_as in there else None
     return replace(

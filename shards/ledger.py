@@ -99,9 +99,9 @@ def removed_row(identity: str, bucket: int, number: int) -> LedgerRow:
     return row_of(photo, bucket, "removed", REMOVED)
 
 
-def save_ledger(output: Output, rows: Iterable[LedgerRow]) -> None:
+def save_ledger(output: Output, rows: Iterable[LedgerRow], metadata: dict[bytes, bytes] | None = None) -> None:
     """Ordered as a build orders it."""
-    schema = arrow_schema(LedgerRow)
+    schema = arrow_schema(LedgerRow).with_metadata(metadata)
     ordered = sorted(rows, key=lambda row: (row.bucket, row.identity, row.source, row.key))
     with output.create(FILE) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         writer.write_batch(pa.RecordBatch.from_pylist([to_record(row) for row in ordered], schema=schema))

@@ -69,7 +69,7 @@ def _distinct(materials: Sequence[Material], merged: Merged) -> Iterator[Row]:
     first: dict[str, Row] = {}
     for place, material in enumerate(materials):
         for row in material.ledger:
-            if row.status == "removed":
+            if row.status == "removed" or not row.key:
                 yield Row(row, place)
                 continue
             known = first.get(row.key)

@@ -247,6 +247,9 @@ def _told(output: Output, outcome: TakenDown) -> list[str]:
     lines += [f"{name} still mentions it: look at it yourself, Personae did not write it" for name in outcome.mentions]
     if not outcome.intent.finished:
         return [*lines, "The dataset was unfinished: its build, run again, makes the shards and everything of them"]
+    staged = f"{output.url.rstrip('/')}.publish"
+    if output.is_local and os.path.isdir(staged):
+        lines.append(f"{staged}: a copy staged for publishing still holds it: delete it, or stage it again")
     lines.append("To push to the hub, in one commit:")
     lines += [f"  upload  {name}" for name in outcome.changed]
     lines += [f"  delete  {name}" for name in outcome.deleted]

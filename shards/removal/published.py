@@ -60,7 +60,7 @@ def _purge_ledger(output: Output, intent: Intent) -> None:
     ]
     buckets = {*(row.bucket for row in rows if row.status == "removed"), *intent.buckets}
     gone = [row for bucket in sorted(buckets) for row in _removed_rows(rows, bucket, intent)]
-    save_ledger(output, [*there, *gone])
+    save_ledger(output, [*there, *gone], table.schema.metadata)
 
 
 def _removed_rows(rows: Iterable[LedgerRow], bucket: int, intent: Intent) -> list[LedgerRow]:
