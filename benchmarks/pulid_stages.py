@@ -75,7 +75,7 @@ def train_stage(stage: int, steps: int, dataset: str, folder: str, size_px: int)
             "base": {"family": "tiny", "face": "open"},
             "adapter": {"kind": "pulid", "version": "v1", "lightning": {**TRIAL, **WEIGHTS[stage]}},
             "optim": {
-                "lr": 2e-3 if stage == 1 else 1e-3,
+                "lr": 2e-3 if stage == 1 else 3e-3,
                 "warmup_steps": 10,
                 "schedule": "cosine",
                 "weight_decay": 0.0,
