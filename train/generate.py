@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from PIL import Image, PngImagePlugin
@@ -22,16 +21,14 @@ from filter.config import FilterConfig
 from shards.sample import Sample
 from train.adapters.adapter import Adapter, Conditions
 from train.adapters.settings import PulidSettings
+from train.asked import Asked, batch_of
 from train.base_models import Base
 from train.config import TrainRun
-from train.data.batch import Batch, Drop
-from train.data.encoded import Encoded
-from train.data.photos import Photo
-from train.data.references import gather
+from train.data.batch import Batch
 from train.portraits import Portraits
 from train.prompt import parse_prompt
 from train.restore import restore
-from train.sampling import SCHEDULERS, Sampling, encoded, noise_of, sample
+from train.sampling import SCHEDULERS, Sampling, noise_of, sample
 
 AT_ONCE = 4
 """Pictures denoised together."""
@@ -120,25 +117,9 @@ def request(
     most = getattr(adapter.settings, "max_references", len(references))
     if len(references) > most:
         raise InputError(f"--reference: {len(references)} photos, this adapter takes {most} (adapter.max_references)")
-    photos = [Photo(one.key, i, "reference", side_px, partial(_same, one)) for i, one in enumerate(references)]
     prompt, position = parse_prompt(parsed.prompt, parsed.class_word)
-    general, background, body = ([text] * count for text in (prompt, parsed.background, parsed.body))
-    side = side_px // base.vae.factor
-    face_side_px = FilterConfig().face_size_px
-    batch = Batch(
-        step=0,
-        indices=tuple(range(count)),
-        keys=("",) * count,
-        identities=("",) * count,
-        latents=torch.zeros(count, base.vae.channels, side, side),
-        time_ids=torch.tensor([[side_px, side_px, 0, 0, side_px, side_px]] * count, dtype=torch.float32),
-        prompts=encoded(base, needs, general, background, body, [position] * count),
-        references=gather([photos] * count, max(1, len(photos)), needs, Encoded(base, needs, {}), face_side_px),
-        drop=Drop.none(count),
-        face_mask=torch.ones(count, 1, side, side),
-        masked_loss=torch.zeros(count, dtype=torch.bool),
-        keypoints=torch.zeros(count, 12, 3) if needs.keypoints else None,
-    ).to(base.device)
+    one = Asked(prompt, parsed.background, parsed.body, position, tuple(references))
+    batch = batch_of(base, adapter, [one] * count, side_px)
     if needs.references and not _references_matter(adapter, batch):
         raise InputError(f"--prompt: {prompt!r}: {adapter.kind} finds no class word (woman, man …): say --class-word")
     return batch
@@ -158,10 +139,6 @@ def _tensors(conditions: Conditions) -> list[torch.Tensor]:
     for stream in conditions.streams.values():
         found += [stream.tokens, stream.mask, stream.present]
     return [tensor for tensor in found if tensor is not None]
-
-
-def _same(sample: Sample) -> Sample:
-    return sample
 
 
 def _cut(paths: Sequence[str], detector: str) -> list[Sample]:
