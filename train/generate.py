@@ -32,7 +32,7 @@ from train.sampling import SCHEDULERS, Sampling, noise_of, sample
 
 AT_ONCE = 4
 """Pictures denoised together."""
-_SIDES_PX = {"tiny": 64, "sd15": 512, "sdxl": 1024}
+SIDES_PX = {"tiny": 64, "sd15": 512, "sdxl": 1024}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +63,12 @@ def run(parsed: argparse.Namespace) -> int:
     parse_prompt(parsed.prompt, parsed.class_word)
     references = _cut(parsed.reference, parsed.detector)
     trained, base, adapter = restore(parsed.weights, parsed.config)
-    side_px = _side_px(parsed.size_px, trained, base)
+    side_px = checked_side_px(parsed.size_px or usual_side_px(trained), base)
     if parsed.mode is not None:
         _set_mode(adapter, parsed.mode)
     if parsed.merge_step is None:
         how = dataclasses.replace(how, merge_step=min(trained.samples.merge_step, how.steps))
-    _place(base, adapter)
+    to_gpu(base, adapter)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
     output, say = Output(parsed.output), console().print
     for at in range(0, len(seeds), AT_ONCE):
@@ -148,15 +148,21 @@ def _cut(paths: Sequence[str], detector: str) -> list[Sample]:
     return [portraits.cut(path) for path in paths]
 
 
-def _side_px(asked: int | None, trained: TrainRun, base: Base) -> int:
-    side_px = asked or trained.data.size_px or _SIDES_PX[base.family]
+def usual_side_px(run: TrainRun) -> int:
+    """What a run was trained at, or its base's own."""
+    return run.data.size_px or SIDES_PX[run.base.family]
+
+
+def checked_side_px(side_px: int, base: Base) -> int:
+    """Raises InputError for a side that the base cannot make."""
     least = base.vae.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
     if side_px < least or side_px % least:
         raise InputError(f"--size-px: {side_px} is no multiple of {least}, which this base asks for")
     return side_px
 
 
-def _place(base: Base, adapter: Adapter) -> None:
+def to_gpu(base: Base, adapter: Adapter) -> None:
+    """Where there is one."""
     if torch.cuda.is_available():
         for module in (base.unet, base.text, base.vae, adapter, *([] if base.clip is None else [base.clip])):
             module.to("cuda")
