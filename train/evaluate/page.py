@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from train.evaluate.people import PeopleSet, Person
 from train.evaluate.pictures import Pictures
 from train.evaluate.prompts import prompts_of
 from train.evaluate.results import Results
-from train.evaluate.rows import METRICS, TINY, Metric
+from train.evaluate.rows import METRICS, TINY, Metric, described
 from train.evaluate.scores import Score
 from train.evaluate.settings import EvaluatePrompt
 from train.evaluate.shots import Shot
@@ -116,21 +116,22 @@ def tables(results: Results, set_name: str) -> Iterator[Table]:
         models = dict.fromkeys(score.model for score in of_family if score not in shared)
         for model in models:
             scores = [score for score in of_family if score.model == model or score in shared]
-            names = _order(scores)
+            measured = {score.metric for score in scores}
+            names = [name for name in METRICS if METRICS[name].family == family == "face"] or _order(measured)
             columns = {name: [score for score in scores if score.metric == name] for name in names}
             rows = [(method.name, [_cell(method.name, columns[name]) for name in names]) for method in results.methods]
             yield Table(
                 title,
                 model,
-                [columns[name][0].about for name in names],
+                [described(name) for name in names],
                 rows,
                 list(_notes(results, family, model, scores)),
             )
 
 
-def _order(scores: Sequence[Score]) -> list[str]:
+def _order(names: Collection[str]) -> list[str]:
     places = {name: place for place, name in enumerate(METRICS)}
-    return sorted({score.metric for score in scores}, key=lambda name: places[name.replace(TINY, "")])
+    return sorted(names, key=lambda name: places[name.replace(TINY, "")])
 
 
 def _notes(results: Results, family: str, model: str, scores: Sequence[Score]) -> Iterator[str]:
@@ -152,7 +153,7 @@ def _cell(method: str, column: Sequence[Score]) -> Cell | None:
         _BAR_PX * (value - least) / span
         for value in (_or(score.low, score.mean), score.mean, _or(score.high, score.mean))
     ]
-    means = [one.mean for one in column if one.headline]
+    means = [round(one.mean, about.digits) for one in column if one.headline]
     best = {"higher": max, "lower": min}.get(about.better)
     return Cell(
         text=f"{score.mean:.{about.digits}f}",
@@ -160,7 +161,10 @@ def _cell(method: str, column: Sequence[Score]) -> Cell | None:
         left=place[0],
         at=place[1],
         width=max(1.0, place[2] - place[0]),
-        best=best is not None and len(means) > 1 and len(set(means)) > 1 and score.mean == best(means),
+        best=best is not None
+        and score.headline
+        and len(set(means)) > 1
+        and round(score.mean, about.digits) == best(means),
         headline=score.headline,
         note=f"{score.images} pictures of {score.people} people",
     )
