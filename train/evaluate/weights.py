@@ -53,10 +53,10 @@ class Features(nn.Module):
 class Inception(Features):
     """torch-fidelity's InceptionV3, with TensorFlow's weights, resizing included."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, layer: str = "2048") -> None:
         super().__init__()
         fidelity = needed("torch_fidelity.feature_extractor_inceptionv3", "inception")
-        wanted = ["2048", "logits_unbiased"]
+        wanted = [layer, "logits_unbiased"]
         self.model = fidelity.FeatureExtractorInceptionV3("inception", wanted, feature_extractor_weights_path=path)
         self.name = INCEPTION.version
 
