@@ -38,8 +38,8 @@ _SAME = ("base", "loss", "loop.steps", "loop.batch_size", "loop.seed", "loop.tra
 _FREE = frozenset({"data.drop", "data.features", "data.on_bad_shard", "data.prefetch", "data.masked_loss"})
 _TINY = {"batch_size": 8, "train_unet": True, "fit_vae_steps": 100, "gauge_samples": 16}
 _SHOWN = (
-    "face_sim_reference", "face_sim_held_out", "no_face", "clip_t_clean", "clip_i_plain", "clip_i_photo", "kid",
-    "face_div",
+    "face_sim_reference", "face_sim_reference_or_zero", "face_sim_held_out", "no_face", "clip_t_clean", "clip_i_plain",
+    "clip_i_photo", "kid", "face_div",
 )  # fmt: skip
 _GAP_PX, _LABEL_PX, _HEAD_PX, _MOST_ROWS = 6, 12, 34, 12
 

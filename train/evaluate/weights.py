@@ -37,7 +37,7 @@ ALEXNET = ModelSpec(
     url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
 )
 _SEED = 2015
-_FEATURES, _CLASSES, _SIDE_PX = 64, 16, 64
+_FEATURES, _CLASSES, _SIDE_PX, _LOGITS = 64, 16, 64, 40.0
 
 
 class Features(nn.Module):
@@ -81,7 +81,7 @@ class TinyFeatures(Features):
         for layer in self.layers:
             x = functional.gelu(layer(x)) * 2
         features = x.mean((2, 3))
-        return features, self.logits(features)
+        return features, self.logits(features) * _LOGITS
 
 
 def load_features(name: str) -> Features:
