@@ -15,7 +15,8 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from shards.encoders import tiny
-from shards.encoders.load import frozen, loaded
+from shards.encoders.load import loaded
+from train.evaluate.weights import on_device
 
 AT_ONCE = 8
 _SEED = 77
@@ -66,7 +67,7 @@ def load_clip_scores(name: str | None, revision: str | None = None) -> Clip:
         return loaded(lambda: kind.from_pretrained(name, revision=revision), f"clip: {name}")
 
     model, images, tokenizer = (part(kind) for kind in (CLIPModel, CLIPImageProcessor, CLIPTokenizer))
-    return Clip(frozen(model), images, tokenizer, name)
+    return Clip(on_device(model), images, tokenizer, name)
 
 
 def tiny_clip() -> Clip:
@@ -82,4 +83,4 @@ def tiny_clip() -> Clip:
     with tiny.seeded(_SEED):
         model = CLIPModel(config)
     images = CLIPImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
-    return Clip(frozen(model), images, tokens, "tiny")
+    return Clip(on_device(model), images, tokens, "tiny")

@@ -5,6 +5,7 @@ FID is biased by how many pictures there are, so that number stands beside it, a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,12 +43,12 @@ class Number:
 
 
 @torch.no_grad()
-def told(network: Features, pictures: Iterable[Image.Image], device: torch.device | None = None) -> Told:
-    """RGB pictures of one size, n ≥ 1."""
-    pixels = [torch.from_numpy(np.asarray(picture, np.uint8).transpose(2, 0, 1).copy()) for picture in pictures]
-    parts = [
-        network(torch.stack(pixels[at : at + AT_ONCE]).to(device or "cpu")) for at in range(0, len(pixels), AT_ONCE)
-    ]
+def told(network: Features, pictures: Iterable[Image.Image]) -> Told:
+    """RGB pictures of one size, n ≥ 1, as many in memory as the network sees at once."""
+    device, left, parts = next(network.parameters()).device, iter(pictures), []
+    while part := list(itertools.islice(left, AT_ONCE)):
+        pixels = [torch.from_numpy(np.asarray(picture, np.uint8).transpose(2, 0, 1).copy()) for picture in part]
+        parts.append(network(torch.stack(pixels).to(device)))
     features, logits = (torch.cat(list(part)).float().cpu() for part in zip(*parts, strict=True))
     return Told(features, logits)
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from PIL import Image
 
-from crawl.command import Bars
+from crawl.command import Bars, console
 from crawl.errors import InputError
 from crawl.output import Output
 from train.evaluate.distribution import Told, numbers, told
@@ -33,14 +33,17 @@ def evaluate(
         raise InputError(f"--data: nobody to make pictures of: {'; '.join(group.note for group in sets)}")
     meters, network = Meters.load(settings), load_features(settings.inception)
     pictures = Pictures(output, settings)
-    of_sets = _Sets(pictures, network)
+    of_sets, say = _Sets(pictures, network), console().print
     shots = {method.name: shots_of(sets, settings, plain=method.needs.references) for method in methods}
     made, rows = 0, list[Row]()
     scores = list[Score]()
     with Bars() as bars:
         for method in methods:
-            bars.expect(method.name, len(shots[method.name]))
-            made += pictures.make(method, shots[method.name], partial(bars.tick, method.name))
+            own = shots[method.name]
+            bars.expect(method.name, len(own))
+            new = pictures.make(method, own, partial(bars.tick, method.name))
+            say(f"{method.name}: {len(own)} pictures, {new} made now")
+            made += new
         bars.expect("measure", sum(not shot.is_plain for own in shots.values() for shot in own))
         for method in methods:
             for row in _rows(method, shots[method.name], pictures, meters, bars):

@@ -147,7 +147,8 @@ class Meters:
     def _face_div(self, looks: Sequence[Look | None]) -> list[float | None]:
         """Mean LPIPS of each face to the other faces; None for one alone."""
         side_px = _DIV_PX if self.settings.lpips == "tiny" else 224
-        faces = {i: _square(look.crop(), side_px) for i, look in enumerate(looks) if look is not None}
+        device = next(self.lpips.parameters()).device
+        faces = {i: _square(look.crop(), side_px).to(device) for i, look in enumerate(looks) if look is not None}
         apart: dict[int, list[float]] = {i: [] for i in faces}
         for i, j in itertools.combinations(faces, 2):
             value = float(self.lpips(faces[i], faces[j]))

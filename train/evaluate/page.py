@@ -139,6 +139,8 @@ def _notes(results: Results, family: str, model: str, scores: Sequence[Score]) -
     if family == "face":
         embedder = next((k.removeprefix("face ") for k, v in results.models.items() if v == model), "")
         judged = [method.name for method in results.methods if method.trained_with == embedder]
+        if len(results.settings.embedders) == 1:
+            yield "one embedder alone: a second one (embedders: [embedded, open]) tells whether it was fooled"
         if judged:
             yield f"not independent: {', '.join(judged)} saw this embedder in training"
 

@@ -52,14 +52,15 @@ class EvaluateSettings(Settings):
         "embedded", description="Finds faces, in generated and real pictures alike."
     )
     embedders: tuple[Embedder, ...] = Field(
-        ("embedded", "open"), min_length=1, description="Of Face-Sim, each in columns of its own."
+        ("embedded",), min_length=1, description="Of Face-Sim, each in columns of its own; better two than one."
     )
     insightface_pack: str = Field("buffalo_l", description="Pack of `insightface`.")
     accept_licence: str | None = Field(None, description="Names the non-commercial licence accepted, where one asks.")
     clip: str | None = Field(None, description="CLIP of CLIP-T and CLIP-I: hub name or folder; null: `tiny`, random.")
     clip_revision: str | None = Field(None, description="Commit of its hub repository.")
-    inception: Literal["tiny", "2015-12-05"] = Field(
-        "tiny", description="Features of FID, KID and IS; `tiny` is random, and its numbers are called fid_tiny …"
+    inception: Literal["tiny", "tensorflow"] = Field(
+        "tiny",
+        description="Of FID, KID and IS: TensorFlow's of 2015-12-05, or `tiny`, random: then they are fid_tiny …",
     )
     lpips: Literal["tiny", "alex"] = Field("tiny", description="Backbone of FaceDiv's LPIPS; `tiny` is random.")
     pose: Literal["none", "blazepose", "vitpose"] = Field("none", description="Finds keypoints in generated pictures.")
@@ -102,7 +103,6 @@ class ScheduledSettings(EvaluateSettings):
     photos: int = Field(4, ge=1, description="Most other photos of a person that pictures are compared with.")
     steps: int = Field(20, ge=1, description="Denoising steps.")
     merge_step: int = Field(4, ge=0, description="References count from this denoising step.")
-    embedders: tuple[Embedder, ...] = Field(("embedded",), min_length=1, description="Of Face-Sim.")
 
     @model_validator(mode="after")
     def _people_are_in_the_data(self) -> ScheduledSettings:

@@ -5,7 +5,8 @@ A `tiny` network is random, from a fixed seed; what it measures is never called 
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ ALEXNET = ModelSpec(
     source="github.com/pytorch/vision",
     url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
 )
+Module = TypeVar("Module", bound=nn.Module)
 _SEED = 2015
 _FEATURES, _CLASSES, _SIDE_PX, _LOGITS = 64, 16, 64, 40.0
 
@@ -85,8 +87,13 @@ class TinyFeatures(Features):
 
 
 def load_features(name: str) -> Features:
-    """`tiny` or `2015-12-05`. Raises InputError for missing weights or packages."""
-    return frozen(TinyFeatures() if name == "tiny" else Inception(str(weights_path(INCEPTION))))
+    """`tiny` or `tensorflow`. Raises InputError for missing weights or packages."""
+    return on_device(TinyFeatures() if name == "tiny" else Inception(str(weights_path(INCEPTION))))
+
+
+def on_device(module: Module) -> Module:
+    """Frozen, on the GPU where there is one."""
+    return frozen(module).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_lpips(name: str) -> nn.Module:
@@ -100,13 +107,11 @@ def load_lpips(name: str) -> nn.Module:
             if isinstance(layer, nn.Conv2d):
                 number = slot.rsplit(".", 1)[1]
                 layer.load_state_dict({key: state[f"features.{number}.{key}"] for key in ("weight", "bias")})
-    return frozen(net)
+    return on_device(net)
 
 
 def needed(module: str, field: str) -> Any:
     """A metric library's module. Raises InputError that says how to install it."""
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError:

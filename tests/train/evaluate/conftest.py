@@ -1,9 +1,10 @@
-"""Runs as if trained, a dataset of colours, a detector that sees a face in every bright picture."""
+"""Runs as if trained, a dataset of colours, a detector and a pose model that see the same everywhere."""
 
 import pytest
 import torch
 
 from filter.faces import Face
+from filter.keypoints import Pose
 from shards.encoders.config import BaseConfig
 from train.adapters import load_adapter
 from train.base_models import load_base
@@ -28,9 +29,18 @@ class Detector:
         return [FACE] if image.mean() > 20 else []
 
 
+class Skeleton:
+    """The same body in every picture: one point less is seen than in the photos."""
+
+    def estimate(self, photos, faces):
+        points = tuple((4.0 * i * photo.width / 64, 3.0 * i * photo.height / 64) for photo in photos for i in range(12))
+        return [Pose(points, (0.0, *(1.0,) * 11))]
+
+
 @pytest.fixture
 def faces(monkeypatch):
     monkeypatch.setattr("train.evaluate.faces.load_detector", lambda config: Detector())
+    monkeypatch.setattr("train.evaluate.meters.load_pose", lambda config: Skeleton())
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from train.evaluate.settings import EvaluateSettings
 SCORES = (
     "face_sim_reference", "copy_paste_gap", "no_face", "clip_t_tiny_clean", "clip_t_tiny_clean_body",
     "clip_t_tiny_thesis", "clip_i_tiny_plain", "clip_i_tiny_photo", "fid_tiny", "kid_tiny", "is_tiny", "face_div_tiny",
+    "pose_oks", "no_pose",
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def command(tmp_path, settings, faces):
 
 @pytest.mark.slow
 def test_methods_side_by_side(command, runs, tmp_path, capsys):
-    assert command(*runs) == 0
+    assert command(*runs, pose="blazepose") == 0
     out = tmp_path / "out"
     document = json.loads((out / "scores.json").read_text())
     found = {(score["method"], score["metric"]) for score in document["scores"]}
@@ -53,6 +54,8 @@ def test_methods_side_by_side(command, runs, tmp_path, capsys):
     assert -1 <= by_metric["ip", "face_sim_reference"]["mean"] <= 1
     assert by_metric["ip", "clip_i_tiny_plain"]["images"] == 4, "two people by two seeds"
     assert not by_metric["ip", "fid_tiny"]["headline"]
+    assert by_metric["ip", "pose_oks"]["mean"] == by_metric["ip", "pose_pck"]["mean"] == 1, "the photos' own pose"
+    assert by_metric["ip", "pose_literal"]["mean"] == pytest.approx(0, abs=1e-9)
     assert not any(score["metric"] in ("fid", "kid", "is") for score in document["scores"])
 
     table = pq.read_table(out / "metrics.parquet").to_pylist()
@@ -69,7 +72,7 @@ def test_methods_side_by_side(command, runs, tmp_path, capsys):
 
     capsys.readouterr()
     before = (out / "metrics.parquet").read_bytes()
-    assert command(*runs) == 0
+    assert command(*runs, pose="blazepose") == 0
     assert "8 pictures measured, 0 made now" in capsys.readouterr().out
     assert (out / "metrics.parquet").read_bytes() == before
     assert json.loads((out / "scores.json").read_text()) == document
