@@ -7,7 +7,7 @@ Knows nothing of models.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from shards.index import INDEX, Index
 from shards.read import Dataset
 from shards.sample import Sample
 from train.config import DataConfig
-from train.data.groups import kept_back, split
+from train.data.dataset import only
+from train.data.groups import split
 from train.data.photos import Photo
 from train.evaluate.settings import EvaluateSettings, SetName
 from train.portraits import Portraits
@@ -90,13 +91,9 @@ def _of_dataset(name: SetName, settings: EvaluateSettings, url: str, trained_on:
 def _trained(config: DataConfig, url: str, index: Index) -> set[str]:
     """People whom a run trains on."""
     if config.dataset == url:
-        identities: Iterable[str] = index.identities
-    else:
-        with open_dataset(config.dataset, "data.dataset of a run") as other:
-            identities = other.identities
-    return {identity for identity in identities if not kept_back(identity, config.holdout_people)} & set(
-        index.identities
-    )
+        return set(only(index, config).identities)
+    with open_dataset(config.dataset, "data.dataset of a run") as other:
+        return set(only(other.index, config).identities) & set(index.identities)
 
 
 def _person(dataset: Dataset, name: SetName, identity: str, holdout: float, settings: EvaluateSettings) -> Person:

@@ -7,6 +7,7 @@ from PIL import Image
 from crawl.errors import InputError
 from shards.read import Dataset
 from train.config import DataConfig
+from train.data.dataset import only
 from train.data.draws import Draws
 from train.data.groups import Groups, kept_back
 from train.evaluate.people import sets_of
@@ -20,9 +21,7 @@ def test_in_train_and_out_of_train_are_told_apart(people, settings):
     share = next(s / 20 for s in range(1, 20) if 0 < sum(kept_back(i, s / 20) for i in Dataset(people).identities) < 4)
     config = DataConfig(dataset=people, holdout=0.4, holdout_people=share)
     seen, unseen = sets_of(settings(sets=("in_train", "out_of_train"), people=10), people, [config], None)
-    trained = {
-        group.identity for group in Groups(Dataset(people).index, 0.4, (1, 2), Draws(0), holdout_people=share).groups
-    }
+    trained = {group.identity for group in Groups(only(Dataset(people).index, config), 0.4, (1, 2), Draws(0)).groups}
     assert {person.identity for person in seen.people} == trained
     assert trained
     assert {person.identity for person in unseen.people} == set(Dataset(people).identities) - trained
