@@ -45,6 +45,9 @@ class EvaluateSettings(Settings):
     steps: int = Field(50, ge=1, description="Denoising steps.")
     guidance: float = Field(5.0, ge=1, description="Classifier-free guidance; 1: none.")
     merge_step: int = Field(10, ge=0, description="References count from this denoising step.")
+    scheduler: Literal["euler", "ddim", "trailing"] = Field(
+        "euler", description="Of denoising; `trailing` for distilled bases."
+    )
     negative: str = Field("", description="What guidance leads away from.")
     size_px: int | None = Field(None, ge=32, description="Side of the pictures; default: each run's own.")
     at_once: int = Field(4, ge=1, description="Pictures denoised together.")

@@ -58,7 +58,7 @@ def shots_of(sets: Sequence[PeopleSet], settings: EvaluateSettings, plain: bool)
 
 
 def sampling_of(settings: EvaluateSettings) -> Sampling:
-    return Sampling(settings.steps, settings.guidance, settings.merge_step, negative=settings.negative)
+    return Sampling(settings.steps, settings.guidance, settings.merge_step, settings.scheduler, settings.negative)
 
 
 def drawn(
