@@ -17,6 +17,8 @@ from train.registry import experiments, load
 
 COMMANDS = {
     "generate": ("train.generate", "a prompt and reference photos in, images out"),
+    "evaluate": ("train.evaluate.command", "metrics of what runs make, side by side, with pictures"),
+    "compare": ("train.evaluate.compare", "train several run files on the same shards, and evaluate them"),
     "export": ("train.export", "trained weights in a published format"),
     "bench": ("train.bench", "samples/s, MFU and memory of the training step"),
 }
@@ -58,7 +60,7 @@ def _command(name: str, words: list[str]) -> int:
     command = importlib.import_module(module)
     parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=f"{what.capitalize()}.")
     command.add_arguments(parser)
-    return int(command.run(parser.parse_args(words)))
+    return int(command.run(parser.parse_intermixed_args(words)))  # options may stand between runs and key=value
 
 
 def _list() -> int:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from crawl.settings import Settings
 from shards.encoders.config import BaseConfig
 from train.adapters.settings import AdapterSettings
+from train.evaluate.settings import ScheduledSettings
 
 
 class DropConfig(Settings):
@@ -40,6 +41,9 @@ class DataConfig(Settings):
     )
     identities: tuple[str, ...] = Field(
         (), description="Train on these people only, by their keys; empty: on all. DreamBooth and such take one."
+    )
+    holdout_people: float = Field(
+        0.0, ge=0, lt=1, description="Share of the people kept from training altogether: `evaluate`'s out_of_train set."
     )
     drop: DropConfig = DropConfig()
     masked_loss: float = Field(
@@ -122,6 +126,7 @@ class TrainRun(Settings):
     loss: LossConfig = LossConfig()
     loop: LoopConfig
     samples: SamplesConfig = SamplesConfig()
+    evaluate: ScheduledSettings = ScheduledSettings()
     export: Literal["native", "diffusers", "comfyui", "photomaker", "pulid"] = Field(
         "native", description="A format the weights must be exportable to; refused before training when they are not."
     )

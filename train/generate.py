@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from PIL import Image, PngImagePlugin
@@ -22,20 +21,18 @@ from filter.config import FilterConfig
 from shards.sample import Sample
 from train.adapters.adapter import Adapter, Conditions
 from train.adapters.settings import PulidSettings
+from train.asked import Asked, batch_of
 from train.base_models import Base
 from train.config import TrainRun
-from train.data.batch import Batch, Drop
-from train.data.encoded import Encoded
-from train.data.photos import Photo
-from train.data.references import gather
+from train.data.batch import Batch
 from train.portraits import Portraits
 from train.prompt import parse_prompt
 from train.restore import restore
-from train.sampling import SCHEDULERS, Sampling, encoded, noise_of, sample
+from train.sampling import SCHEDULERS, Sampling, noise_of, sample
 
 AT_ONCE = 4
 """Pictures denoised together."""
-_SIDES_PX = {"tiny": 64, "sd15": 512, "sdxl": 1024}
+SIDES_PX = {"tiny": 64, "sd15": 512, "sdxl": 1024}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,12 +63,12 @@ def run(parsed: argparse.Namespace) -> int:
     parse_prompt(parsed.prompt, parsed.class_word)
     references = _cut(parsed.reference, parsed.detector)
     trained, base, adapter = restore(parsed.weights, parsed.config)
-    side_px = _side_px(parsed.size_px, trained, base)
+    side_px = checked_side_px(parsed.size_px or usual_side_px(trained), base)
     if parsed.mode is not None:
         _set_mode(adapter, parsed.mode)
     if parsed.merge_step is None:
         how = dataclasses.replace(how, merge_step=min(trained.samples.merge_step, how.steps))
-    _place(base, adapter)
+    to_gpu(base, adapter)
     seeds = range(parsed.seed, parsed.seed + parsed.count)
     output, say = Output(parsed.output), console().print
     for at in range(0, len(seeds), AT_ONCE):
@@ -120,25 +117,9 @@ def request(
     most = getattr(adapter.settings, "max_references", len(references))
     if len(references) > most:
         raise InputError(f"--reference: {len(references)} photos, this adapter takes {most} (adapter.max_references)")
-    photos = [Photo(one.key, i, "reference", side_px, partial(_same, one)) for i, one in enumerate(references)]
     prompt, position = parse_prompt(parsed.prompt, parsed.class_word)
-    general, background, body = ([text] * count for text in (prompt, parsed.background, parsed.body))
-    side = side_px // base.vae.factor
-    face_side_px = FilterConfig().face_size_px
-    batch = Batch(
-        step=0,
-        indices=tuple(range(count)),
-        keys=("",) * count,
-        identities=("",) * count,
-        latents=torch.zeros(count, base.vae.channels, side, side),
-        time_ids=torch.tensor([[side_px, side_px, 0, 0, side_px, side_px]] * count, dtype=torch.float32),
-        prompts=encoded(base, needs, general, background, body, [position] * count),
-        references=gather([photos] * count, max(1, len(photos)), needs, Encoded(base, needs, {}), face_side_px),
-        drop=Drop.none(count),
-        face_mask=torch.ones(count, 1, side, side),
-        masked_loss=torch.zeros(count, dtype=torch.bool),
-        keypoints=torch.zeros(count, 12, 3) if needs.keypoints else None,
-    ).to(base.device)
+    one = Asked(prompt, parsed.background, parsed.body, position, tuple(references))
+    batch = batch_of(base, adapter, [one] * count, side_px)
     if needs.references and not _references_matter(adapter, batch):
         raise InputError(f"--prompt: {prompt!r}: {adapter.kind} finds no class word (woman, man …): say --class-word")
     return batch
@@ -160,10 +141,6 @@ def _tensors(conditions: Conditions) -> list[torch.Tensor]:
     return [tensor for tensor in found if tensor is not None]
 
 
-def _same(sample: Sample) -> Sample:
-    return sample
-
-
 def _cut(paths: Sequence[str], detector: str) -> list[Sample]:
     if not paths:
         return []
@@ -171,15 +148,21 @@ def _cut(paths: Sequence[str], detector: str) -> list[Sample]:
     return [portraits.cut(path) for path in paths]
 
 
-def _side_px(asked: int | None, trained: TrainRun, base: Base) -> int:
-    side_px = asked or trained.data.size_px or _SIDES_PX[base.family]
+def usual_side_px(run: TrainRun) -> int:
+    """What a run was trained at, or its base's own."""
+    return run.data.size_px or SIDES_PX[run.base.family]
+
+
+def checked_side_px(side_px: int, base: Base) -> int:
+    """Raises InputError for a side that the base cannot make."""
     least = base.vae.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
     if side_px < least or side_px % least:
         raise InputError(f"--size-px: {side_px} is no multiple of {least}, which this base asks for")
     return side_px
 
 
-def _place(base: Base, adapter: Adapter) -> None:
+def to_gpu(base: Base, adapter: Adapter) -> None:
+    """Where there is one."""
     if torch.cuda.is_available():
         for module in (base.unet, base.text, base.vae, adapter, *([] if base.clip is None else [base.clip])):
             module.to("cuda")

@@ -17,6 +17,7 @@ from train.trained import Trained
 from train.window import is_line
 
 _LABELS = {"samples_per_s": "samples/s", "gauge/loss": "held-out loss"}
+_EVALUATED = ("face_sim_reference", "no_face", "clip_t_clean", "clip_t_tiny_clean")
 _GAUGES = (
     "swap_gap",
     "swap_gap_general",
@@ -64,6 +65,8 @@ class Progress:
 
 def in_words(values: Values) -> str:
     """A log line or the gauges, shortly."""
+    if any(name.startswith("evaluate/") for name in values):
+        return _evaluation_in_words(values)
     if not is_line(values):
         return "  ".join(_gauge_in_words(name, values) for name in _GAUGES if values.get(f"gauge/{name}") is not None)
     mfu = "" if values["mfu"] is None else f"  MFU {values['mfu']:.1%}"
@@ -71,6 +74,16 @@ def in_words(values: Values) -> str:
         f"loss {values['loss']:.4f}  {values['samples_per_s']:.1f} samples/s{mfu}  "
         f"{values['memory_mb']:,.0f} MB  data wait {values['data_wait']:.1%}"
     )
+
+
+def _evaluation_in_words(values: Values) -> str:
+    """Each set's Face-Sim and CLIP-T; the rest is in the metrics."""
+    found = []
+    for name, value in values.items():
+        _, set_name, metric, model = name.split("/", 3)
+        if metric in _EVALUATED and value is not None:
+            found.append(f"{set_name} {metric} {value:.3f} ({model})")
+    return "  ".join(found)
 
 
 def _gauge_in_words(name: str, values: Values) -> str:
@@ -89,7 +102,7 @@ def summary(output: Path) -> None:
     """The closing table: first and last log line, first and last gauges, where things are."""
     out, metrics = console(), read_metrics(output)
     table = Table("", "first", "last")
-    lines, gauges = [v for v in metrics if is_line(v)], [v for v in metrics if not is_line(v)]
+    lines, gauges = [v for v in metrics if is_line(v)], [v for v in metrics if "gauge/loss" in v]
     for of, names in ((lines, ("step", "loss", "samples_per_s")), (gauges, tuple(f"gauge/{g}" for g in _GAUGES))):
         for name in (n for n in names if of and of[-1].get(n) is not None):
             table.add_row(_LABELS.get(name, _words(name)), *(_cell(v.get(name)) for v in (of[0], of[-1])))

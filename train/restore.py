@@ -35,7 +35,7 @@ def restore(weights: str, config: str | None = None) -> tuple[TrainRun, Base, Ad
     if not Path(weights).is_file():
         raise InputError(f"{weights}: no such run, checkpoint or file")
     header = read_header(weights)
-    run = _run_of(weights, header) if config is None else load(config, [])
+    run = run_of(weights, header) if config is None else load(config, [])
     base, adapter = build(run.model_copy(update={"adapter": run.adapter.model_copy(update={"weights": None})}))
     if header.get("personae.format") == "native":
         load_into(adapter, read_weights(weights), weights)
@@ -58,7 +58,8 @@ def read_header(path: str) -> dict[str, str]:
         raise InputError(f"{path}: not a weights file: {' '.join(str(error).split())[:200]}") from None
 
 
-def _run_of(path: str, header: dict[str, str]) -> TrainRun:
+def run_of(path: str, header: dict[str, str]) -> TrainRun:
+    """The run file in an exported file's header. Raises InputError when it names none."""
     if "personae.config" not in header:
         raise InputError(f"{path}: names no run file: say --config RUN.yaml")
     document: Any = json.loads(header["personae.config"])

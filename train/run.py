@@ -21,6 +21,7 @@ from train.data.dataset import TrainData
 from train.data.draws import Draws
 from train.data.source import BatchSource
 from train.device import memory_advice, quicken
+from train.evaluate.scheduled import Scheduled
 from train.gauges import Gauges
 from train.grids import sample_grid
 from train.log import Log, Values
@@ -90,7 +91,7 @@ def stop_at_sigterm() -> Iterator[Callable[[], bool]]:
 
 
 class _Session:
-    """The main process' business between steps; in the others, `log` is None and only steps happen."""
+    """The main process' business between steps; in the others, `log` is None: they step, and help to evaluate."""
 
     def __init__(self, run: TrainRun, begun: Start, log: Log | None, progress: Progress) -> None:
         self._run, self._begun, self._loop, self._log, self._progress = run, begun, begun.loop, log, progress
@@ -105,6 +106,8 @@ class _Session:
             if log is not None
             else None
         )
+
+        self._evaluation = None if run.evaluate.every is None else Scheduled(run, loop.base, loop.adapter, loop.among)
 
     def run(self, stop: Callable[[], bool]) -> None:
         run, done = self._run, self._begun.done
@@ -126,6 +129,7 @@ class _Session:
         return f"{what}; goes on after step {done} of {steps}" if done else f"{what}; {steps} steps"
 
     def _after(self, record: Record) -> None:
+        evaluated = self._evaluated(record.step)
         if self._log is None:
             return
         loop, done = self._run.loop, record.step
@@ -137,6 +141,8 @@ class _Session:
             self._write(done, self._window.close(loop.batch_size, self._flops, self._peak_flops, memory_mb))
         if last or done % loop.gauges_every == 0:
             self._measure(done)
+        if evaluated:
+            self._write(done, evaluated)
         if last or (self._run.samples.every is not None and done % self._run.samples.every == 0):
             self._grid(done)
         if last or record.stop or done % loop.save_every == 0:
@@ -148,6 +154,14 @@ class _Session:
         with self._means():
             values = self._gauges.measure()
         self._write(done, {f"gauge/{name}": value for name, value in values.items()})
+
+    def _evaluated(self, done: int) -> Values:
+        """By all processes together, when it is time; else nothing."""
+        every = self._run.evaluate.every
+        if self._evaluation is None or every is None or (done % every and done < self._run.loop.steps):
+            return {}
+        with self._means():
+            return self._evaluation.measure()
 
     def _grid(self, done: int) -> None:
         loop, png = self._loop, io.BytesIO()

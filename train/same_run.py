@@ -11,10 +11,10 @@ from train.config import TrainRun
 
 FREE = frozenset(
     {
-        "about", "output", "export", "samples", "init_from", "data.dataset", "data.features", "data.on_bad_shard",
-        "data.prefetch", "loop.micro_batch", "loop.log_every", "loop.save_every", "loop.keep_checkpoints",
-        "loop.gauges_every", "loop.gauge_samples", "loop.gradient_checkpointing", "loop.channels_last", "loop.compile",
-        "loop.wandb_project",
+        "about", "output", "export", "samples", "evaluate", "init_from", "data.dataset", "data.features",
+        "data.on_bad_shard", "data.prefetch", "loop.micro_batch", "loop.log_every", "loop.save_every",
+        "loop.keep_checkpoints", "loop.gauges_every", "loop.gauge_samples", "loop.gradient_checkpointing",
+        "loop.channels_last", "loop.compile", "loop.wandb_project",
     }
 )  # fmt: skip
 """Fields, or sections, that change neither the steps' meaning nor their result beyond rounding."""

@@ -28,7 +28,7 @@ from train.data.batch import PARTS, Batch, Drop, Prompts, References
 from train.data.draws import Draws
 from train.data.encoded import Encoded
 from train.data.features import Features
-from train.data.groups import Chosen, Groups
+from train.data.groups import Chosen, Groups, kept_back
 from train.data.photos import Photo
 from train.data.references import gather, others, reordered
 from train.data.survey import survey
@@ -66,13 +66,12 @@ class Summary:
 
 
 def only(index: Index, config: DataConfig) -> Index:
-    """The index of `data.identities`, or the whole. Raises InputError for somebody who is not there."""
-    if not config.identities:
-        return index
+    """The index of whom a run trains on. Raises InputError for one of `data.identities` who is not there."""
     for key in config.identities:
         if key not in index.identities:
             raise InputError(f"data.identities: {key}: nobody in {config.dataset} has this key")
-    chosen = {who: index.identities[who] for who in sorted(set(config.identities))}
+    wanted = sorted(set(config.identities)) or index.identities
+    chosen = {who: index.identities[who] for who in wanted if not kept_back(who, config.holdout_people)}
     return dataclasses.replace(index, identities=chosen)
 
 
@@ -112,6 +111,8 @@ class TrainData:
         drawn = [config.references, config.holdout, config.drop.model_dump(), config.masked_loss, sorted(self._lost)]
         if config.identities:
             drawn.append(sorted(set(config.identities)))
+        if config.holdout_people:
+            drawn.append(config.holdout_people)
         data = [self._dataset.index.digest, self._side_px, self._features.rounded()]
         text = json.dumps([_VERSION, data, drawn])
         return hashlib.sha256(text.encode()).hexdigest()

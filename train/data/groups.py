@@ -101,6 +101,12 @@ class Groups:
         return self._draws.generator("order", epoch).permutation(len(self))
 
 
+def kept_back(identity: str, share: float) -> bool:
+    """Whether a person is kept from training altogether: by a hash of the identity key alone."""
+    number = int.from_bytes(hashlib.sha256(f"holdout person {identity}".encode()).digest()[:8], "big")
+    return number < share * 2**64
+
+
 def split(index: Index, identity: str, positions: Positions, holdout: float, least: int) -> Group:
     """By a hash of the keys alone: another seed or another person changes nothing. `least` stay for training."""
     by_hash = sorted((hashlib.sha256(b"holdout " + index.keys[p]).digest(), int(p)) for p in positions)

@@ -17,6 +17,7 @@ from shards.tar import ShardError
 from train.adapters.adapter import Needs
 from train.base_models import load_base
 from train.data.draws import Draws
+from train.data.groups import kept_back
 from train.data.references import others
 from train.step import masked_mean
 
@@ -395,3 +396,13 @@ def test_a_photo_that_does_not_decode_is_named_with_its_shard(tmp_path, write_pe
     )
     with pytest.raises(ShardError, match=r"shards/0000\d-00\d.tar: [0-9a-f]{32}.jpg does not decode: format$"):
         data.batch(0, range(2), 2)
+
+
+def test_people_kept_back_are_in_no_batch_and_the_digest_says_so(train_data, people):
+    everybody = set(Dataset(people).identities)
+    share = next(s / 20 for s in range(1, 20) if 0 < sum(kept_back(who, s / 20) for who in everybody) < len(everybody))
+    some = train_data(people, TEXT, size_px=32, holdout_people=share)
+    batch = some.batch(0, range(40), 40)
+    assert set(batch.identities) == {who for who in everybody if not kept_back(who, share)}
+    assert set(some.held_out(8).identities) == set(batch.identities)
+    assert some.digest != train_data(people, TEXT, size_px=32).digest
