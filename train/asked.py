@@ -5,6 +5,7 @@ Rows are as different as they like. Knows no command, no dataset and no file.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +15,9 @@ from torch import Tensor
 
 from filter.config import FilterConfig
 from shards.sample import Sample
-from train.adapters.adapter import Adapter
+from train.adapters.adapter import Adapter, Needs
 from train.base_models import Base
-from train.data.batch import Batch, Drop
+from train.data.batch import Batch, Drop, References
 from train.data.encoded import Encoded
 from train.data.photos import KEYPOINTS, Photo
 from train.data.references import gather
@@ -33,6 +34,8 @@ class Asked:
     trigger_position: int
     """Offset in `general` just behind the class word; −1 without one."""
     references: tuple[Sample, ...]
+    looks: tuple[Sample, ...] = ()
+    """Photos of the body, for methods that take some; empty: those of `references`."""
     pose: Tensor | None = None
     """Target keypoints [12, 3], for methods that take some: x, y in 0–1, visibility."""
 
@@ -40,11 +43,6 @@ class Asked:
 def batch_of(base: Base, adapter: Adapter, asked: Sequence[Asked], side_px: int) -> Batch:
     """On the base's device; nothing is dropped, and its latents say nothing."""
     needs, count, side = type(adapter).needs(adapter.settings), len(asked), side_px // base.vae.factor
-    keys = dict.fromkeys(sample.key for one in asked for sample in one.references)
-    places = {key: place for place, key in enumerate(keys)}
-    photos = [
-        [Photo(s.key, places[s.key], "reference", side_px, partial(_same, s)) for s in one.references] for one in asked
-    ]
     nowhere = torch.zeros(KEYPOINTS, 3)
     return Batch(
         step=0,
@@ -61,13 +59,7 @@ def batch_of(base: Base, adapter: Adapter, asked: Sequence[Asked], side_px: int)
             [one.body for one in asked],
             [one.trigger_position for one in asked],
         ),
-        references=gather(
-            photos,
-            max(1, *(len(row) for row in photos)) if photos else 1,
-            needs,
-            Encoded(base, needs, {}),
-            FilterConfig().face_size_px,
-        ),
+        references=_references(base, needs, asked, side_px),
         drop=Drop.none(count),
         face_mask=torch.ones(count, 1, side, side),
         masked_loss=torch.zeros(count, dtype=torch.bool),
@@ -75,6 +67,27 @@ def batch_of(base: Base, adapter: Adapter, asked: Sequence[Asked], side_px: int)
         if needs.keypoints
         else None,
     ).to(base.device)
+
+
+def _references(base: Base, needs: Needs, asked: Sequence[Asked], side_px: int) -> References:
+    """Faces are those of `references`, bodies and their poses those of `looks` where there are any, in turn."""
+
+    def gathered(rows: Sequence[Sequence[Sample]], needs: Needs) -> References:
+        keys = dict.fromkeys(sample.key for row in rows for sample in row)
+        places = {key: place for place, key in enumerate(keys)}
+        photos = [[Photo(s.key, places[s.key], "photo", side_px, partial(_same, s)) for s in row] for row in rows]
+        slots = max((1, *(len(row) for row in rows)))
+        return gather(photos, slots, needs, Encoded(base, needs, {}), FilterConfig().face_size_px)
+
+    people = gathered([one.references for one in asked], needs)
+    if not needs.bodies or not any(one.looks for one in asked):
+        return people
+    bodies = gathered(
+        [[(one.looks or one.references)[i % len(one.looks or one.references)] for i in range(len(one.references))]
+         for one in asked],
+        Needs(references=True, bodies=True, keypoints=needs.keypoints),
+    )  # fmt: skip
+    return dataclasses.replace(people, bodies=bodies.bodies, keypoints=bodies.keypoints)
 
 
 def _same(sample: Sample) -> Sample:

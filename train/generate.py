@@ -25,7 +25,7 @@ from train.asked import Asked, batch_of
 from train.base_models import Base
 from train.config import TrainRun
 from train.data.batch import Batch
-from train.portraits import Portraits
+from train.portraits import Portraits, keypoints_of
 from train.prompt import parse_prompt
 from train.restore import restore
 from train.sampling import SCHEDULERS, Sampling, noise_of, sample
@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class-word", metavar="WORD", help="default: the first known one, or that before `img`")
     parser.add_argument("--negative", metavar="PROMPT", default="", help="what guidance leads away from")
     parser.add_argument("--reference", metavar="PHOTO", nargs="+", default=[], help="photos of one person")
+    parser.add_argument("--look", metavar="PHOTO", nargs="+", default=[], help="photos of the body; else --reference's")
+    parser.add_argument("--pose", metavar="PHOTO", help="a photo of somebody in the pose that is wanted")
     parser.add_argument("--detector", choices=("embedded", "open"), default="embedded", help="finds their faces")
     parser.add_argument("--output", metavar="FOLDER", default="out/generated", help="default: %(default)s")
     parser.add_argument("--count", type=int, default=1, help="pictures, of seeds that count up; default: %(default)s")
@@ -61,7 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
     """Writes OUTPUT/SEED.png, each with its settings inside. Raises InputError."""
     how = sampling(parsed)
     parse_prompt(parsed.prompt, parsed.class_word)
-    references = _cut(parsed.reference, parsed.detector)
+    cut = _Cut(parsed)
     trained, base, adapter = restore(parsed.weights, parsed.config)
     side_px = checked_side_px(parsed.size_px or usual_side_px(trained), base)
     if parsed.mode is not None:
@@ -73,7 +75,7 @@ def run(parsed: argparse.Namespace) -> int:
     output, say = Output(parsed.output), console().print
     for at in range(0, len(seeds), AT_ONCE):
         part = seeds[at : at + AT_ONCE]
-        batch = request(base, adapter, parsed, references, len(part), side_px)
+        batch = request(base, adapter, parsed, cut, len(part), side_px)
         for seed, picture in zip(part, sample(base, adapter, batch, how, noise_of(base, part, side_px)), strict=True):
             output.write(f"{seed:04d}.png", _png(picture, parsed, how, seed))
             say(output.path(f"{seed:04d}.png"))
@@ -107,18 +109,20 @@ def sampling(parsed: argparse.Namespace) -> Sampling:
     return Sampling(parsed.steps, parsed.guidance, merge_step, parsed.scheduler, parsed.negative, scales)
 
 
-def request(
-    base: Base, adapter: Adapter, parsed: argparse.Namespace, references: Sequence[Sample], count: int, side_px: int
-) -> Batch:
+def request(base: Base, adapter: Adapter, parsed: argparse.Namespace, cut: _Cut, count: int, side_px: int) -> Batch:
     """What is asked for, as a batch of `count` times the same. Raises InputError when the adapter cannot use it."""
-    needs = type(adapter).needs(adapter.settings)
+    needs, references = type(adapter).needs(adapter.settings), cut.references
+    for option, given, used in (("look", cut.looks, needs.bodies), ("pose", cut.pose, needs.keypoints)):
+        if given and not used:
+            raise InputError(f"--{option}: {adapter.kind} takes none")
     if needs.references and not references:
         raise InputError(f"--reference: {adapter.kind} makes pictures of somebody: name a photo or more")
     most = getattr(adapter.settings, "max_references", len(references))
     if len(references) > most:
         raise InputError(f"--reference: {len(references)} photos, this adapter takes {most} (adapter.max_references)")
     prompt, position = parse_prompt(parsed.prompt, parsed.class_word)
-    one = Asked(prompt, parsed.background, parsed.body, position, tuple(references))
+    pose = None if cut.pose is None else keypoints_of(cut.pose)
+    one = Asked(prompt, parsed.background, parsed.body, position, cut.references, cut.looks, pose)
     batch = batch_of(base, adapter, [one] * count, side_px)
     if needs.references and not _references_matter(adapter, batch):
         raise InputError(f"--prompt: {prompt!r}: {adapter.kind} finds no class word (woman, man …): say --class-word")
@@ -141,11 +145,23 @@ def _tensors(conditions: Conditions) -> list[torch.Tensor]:
     return [tensor for tensor in found if tensor is not None]
 
 
-def _cut(paths: Sequence[str], detector: str) -> list[Sample]:
+class _Cut:
+    """The photos of a command, cut. Bodies as a dataset with `framing: body` holds them, poses by BlazePose."""
+
+    def __init__(self, parsed: argparse.Namespace) -> None:
+        """Raises InputError naming the photo at fault."""
+        of_bodies = {"models": parsed.detector, "framing": "body", "pose": "blazepose"}
+        self.references = _cut(parsed.reference, {"models": parsed.detector})
+        self.looks = _cut(parsed.look, of_bodies)
+        posing = _cut([parsed.pose] if parsed.pose else [], of_bodies)
+        self.pose: Sample | None = posing[0] if posing else None
+
+
+def _cut(paths: Sequence[str], how: dict[str, str]) -> tuple[Sample, ...]:
     if not paths:
-        return []
-    portraits = Portraits(FilterConfig.model_validate({"models": detector}))
-    return [portraits.cut(path) for path in paths]
+        return ()
+    portraits = Portraits(FilterConfig.model_validate(how))
+    return tuple(portraits.cut(path) for path in paths)
 
 
 def usual_side_px(run: TrainRun) -> int:

@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from PIL import Image as PILImage
+from torch import Tensor
 
 from crawl.decode import Image, decode
 from crawl.errors import InputError
@@ -17,8 +18,10 @@ from filter.config import FilterConfig
 from filter.crop import box_into_crop, face_square, into_crop, training_square, visible
 from filter.cut import encode, resize
 from filter.faces import Face, FaceDetector
-from filter.models import load_detector, min_face_score
+from filter.keypoints import Pose, PoseEstimator, in_crop
+from filter.models import load_detector, load_pose, min_face_score
 from shards.sample import Sample
+from train.data.photos import Photo
 
 SMALLEST_FACE_PX = 48
 
@@ -30,11 +33,13 @@ class Portraits:
         """Raises InputError for missing packages and weights."""
         self._config = config
         self._detector: FaceDetector = load_detector(config)
+        self._pose: PoseEstimator | None = None if config.pose == "none" else load_pose(config)
 
     def cut(self, path: str) -> Sample:
-        """As a dataset would hold the photo, without captions and keypoints; of several faces the largest.
+        """As a dataset would hold the photo, without captions; of several faces the largest.
 
-        Raises InputError, one line naming the file: missing, no photo, no face.
+        Keypoints with a `pose` in the configuration. Raises InputError, one line naming the file: missing, no photo,
+        no face, no body.
         """
         try:
             content = Path(path).read_bytes()
@@ -43,7 +48,8 @@ class Portraits:
         image = decode(content)
         if isinstance(image, Rejection):
             raise InputError(f"reference: {path}: not a photo that can be used: {image.reason}")
-        return self._sample(image, self._face(image, path), content)
+        face = self._face(image, path)
+        return self._sample(image, face, content, self._keypoints(image, face, path))
 
     def _face(self, image: Image, path: str) -> Face:
         found = self._detector.detect(image, SMALLEST_FACE_PX)
@@ -52,7 +58,15 @@ class Portraits:
             raise InputError(f"reference: {path}: no face found (by the detector {self._config.models})")
         return max(faces, key=lambda face: face.side_px)
 
-    def _sample(self, image: Image, face: Face, content: bytes) -> Sample:
+    def _keypoints(self, image: Image, face: Face, path: str) -> Pose | None:
+        if self._pose is None:
+            return None
+        (pose,) = self._pose.estimate([PILImage.fromarray(image)], [face])
+        if isinstance(pose, Rejection):
+            raise InputError(f"reference: {path}: no body found with this face: {pose.reason}")
+        return pose
+
+    def _sample(self, image: Image, face: Face, content: bytes, pose: Pose | None) -> Sample:
         config, picture, (height, width) = self._config, PILImage.fromarray(image), image.shape[:2]
         square = training_square(height, width, face.box_xyxy_px, config.framing, config.min_face_share)
         closeup = face_square(height, width, face.box_xyxy_px)
@@ -64,8 +78,16 @@ class Portraits:
             "face_xyxy_px": list(visible(box_into_crop(face.box_xyxy_px, square, config.size_px), config.size_px)),
             "landmarks_px": [list(point) for point in into_crop(face.landmarks_px, square, config.size_px)],
         }
+        if pose is not None:
+            points, scores = in_crop(pose, square, config.size_px)
+            metadata |= {"keypoints": [list(point) for point in points], "keypoint_scores": list(scores)}
         crop, face_crop = (
             encode(resize(picture, cut, size_px), config.jpeg_quality)
             for cut, size_px in ((square, config.size_px), (closeup, config.face_size_px))
         )
         return Sample(key, "", crop, face_crop, metadata)
+
+
+def keypoints_of(sample: Sample) -> Tensor:
+    """[12, 3] of a cut photo: x, y in 0–1 of its crop, visibility."""
+    return Photo(sample.key, 0, "photo", int(sample.metadata["size_px"]), lambda: sample).keypoints()

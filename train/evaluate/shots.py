@@ -96,4 +96,4 @@ def asked(shot: Shot, listens_to: Collection[str]) -> Asked:
     """As the method is given it."""
     text = given(shot.prompt, listens_to)
     person = shot.person
-    return Asked(text.general, text.background, text.body, text.trigger_position, person.references, person.pose())
+    return Asked(text.general, text.background, text.body, text.trigger_position, person.references, pose=person.pose())
