@@ -57,7 +57,7 @@ Curve = list[dict[str, Any]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of: {'; '.join(SYSTEMS)}")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--keep", type=Path, default=Path("out/learn"), help="folder of what was measured")
     parser.add_argument("--curves", type=Path, help="PNG to write")
     arguments = parser.parse_args()
