@@ -33,6 +33,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "kind": "split_prompt", "version": "v2", "face_norm": 11, "parts": ["background", "body"],
         "order": "sequential", **_OWN,
     },
+    "pulid": {"kind": "pulid", "version": "v1.1", "face_norm": 11},
     "photomaker v2, text": {"kind": "photomaker", "version": "v2", "face_norm": 11, "lora": {"rank": 4}},
 }  # fmt: skip
 GROUP_LR = {
@@ -41,16 +42,27 @@ GROUP_LR = {
     "plus": {"image_proj": 1e-3, "ip_kv": 6e-3},
     "v1": {"clip": 1e-3, "projections": 4e-3, "kv": 6e-3},
     "v2": {"projections": 2e-3, "kv": 6e-3},
+    "v1.1": {"id_encoder": 1e-3, "id_kv": 6e-3},
     "text": {"projections": 2e-3, "fuse": 6e-3},
 }
 """New modules begin at nothing and have few steps to become something. Deep ones (a resampler) collapse at 6e-3."""
 DROP = {
     "ip_adapter": {"text": 0.3, "identity": 0.05, "both": 0.05},
+    "pulid": {"text": 0.3, "identity": 0.05, "both": 0.05},
     "photomaker": {"text": 0, "identity": 0.05, "both": 0.1},
     "split_prompt": {"text": 0, "identity": 0.05, "both": 0.1},
 }
 """PhotoMaker drops text and identity together, or identity alone."""
-FEATURES = ("face", "clip_last", "clip_penultimate", "clip_pooled", "text_general", "text_background", "text_body")
+FEATURES = (
+    "face",
+    "clip_last",
+    "clip_penultimate",
+    "clip_pooled",
+    "clip_scales",
+    "text_general",
+    "text_background",
+    "text_body",
+)
 Curve = list[dict[str, Any]]
 
 
