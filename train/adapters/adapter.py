@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from crawl.errors import InputError
 from shards.encoders.pictures import ClipState
 from train.adapters.settings import AdapterSettings
 from train.base_models import Base
@@ -143,4 +144,4 @@ class Adapter(nn.Module):
     @torch.no_grad()
     def load_weights(self, path: str) -> None:
         """Initialise from published weights of this method. Raises InputError naming file and key."""
-        raise NotImplementedError
+        raise InputError(f"adapter.weights: {path}: {self.kind} has no published form to begin from: see init_from")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from crawl.errors import InputError
 from shards.encoders.config import BaseConfig
 from train.adapters import load_adapter
 from train.adapters.adapter import Conditions
@@ -266,3 +267,10 @@ def test_the_decoded_picture_is_the_one_behind_the_noise():
 def test_a_loss_needs_its_network(weight, network):
     with pytest.raises(ValueError, match=f"{weight}: needs {network}"):
         BolidSettings(**{weight: 0.1})
+
+
+def test_weights_of_nobody_are_refused_in_one_line():
+    """There are no published ones."""
+    _, adapter, _ = made()
+    with pytest.raises(InputError, match=r"^adapter.weights: a.bin: bolid has no published form to begin from"):
+        adapter.load_weights("a.bin")
