@@ -65,8 +65,7 @@ class Bolid(Adapter):
         return [group for group in named if group.parameters]
 
     def conditions(self, batch: Batch) -> Conditions:
-        states = batch.prompts.states
-        text = states["general"].where(~batch.drop.text, states[""])
+        text = batch.general()
         time_ids = batch.time_ids if self.base.has_time_ids else None
         present = batch.references.present & ~batch.drop.identity[:, None]
         streams = {FACE: self._face(batch, present), BODY: self._body(batch, present)}

@@ -99,8 +99,7 @@ class BolidLatent(Adapter):
         return [Group(name, tuple(module.parameters())) for name, module in parts.items()]
 
     def conditions(self, batch: Batch) -> Conditions:
-        states = batch.prompts.states
-        text = states["general"].where(~batch.drop.text, states[""])
+        text = batch.general()
         time_ids = batch.time_ids if self.base.has_time_ids else None
         there = batch.references.present.any(1) & ~batch.drop.identity
         scales = self.settings.scales

@@ -71,8 +71,7 @@ class IpAdapter(Adapter):
         return [group for group in named if group.parameters]
 
     def conditions(self, batch: Batch) -> Conditions:
-        states = batch.prompts.states
-        text = states["general"].where(~batch.drop.text, states[""])
+        text = batch.general()
         time_ids = batch.time_ids if self.base.has_time_ids else None
         return Conditions(text.hidden, text.pooled, time_ids, {STREAM: self.stream(batch)})
 

@@ -22,8 +22,7 @@ class NoAdapter(Adapter):
         return []
 
     def conditions(self, batch: Batch) -> Conditions:
-        states = batch.prompts.states
-        text = states["general"].where(~batch.drop.text, states[""])
+        text = batch.general()
         return Conditions(text.hidden, text.pooled, batch.time_ids if self.base.has_time_ids else None)
 
     def identity_embeddings(self, batch: Batch) -> Tensor:

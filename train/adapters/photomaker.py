@@ -162,7 +162,7 @@ class PhotoMaker(Adapter):
     def _text(self, batch: Batch, used: Tensor, embeddings: Tensor) -> TextStates:
         prompts = batch.prompts
         if self.settings.identity_path == "attention":
-            return prompts.states["general"].where(~batch.drop.text, prompts.states[""])
+            return batch.general()
         marked = torch.tensor([at > 0 for at in prompts.trigger_position], device=used.device)
         counts = (self.tokens * used.sum(1) * marked).tolist()
         general = ["" if gone else text for gone, text in zip(batch.drop.text.tolist(), prompts.general, strict=True)]

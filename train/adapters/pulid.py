@@ -61,8 +61,7 @@ class Pulid(Adapter):
         return [Group(name, tuple(module.parameters())) for name, module in parts.items()]
 
     def conditions(self, batch: Batch) -> Conditions:
-        states = batch.prompts.states
-        text = states["general"].where(~batch.drop.text, states[""])
+        text = batch.general()
         return self.conditions_of(batch, text, batch.time_ids)
 
     def conditions_of(self, batch: Batch, text: TextStates, time_ids: Tensor) -> Conditions:

@@ -97,6 +97,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def general(self) -> TextStates:
+        """The encoded general part [B, 77, C], the empty prompt where text is dropped. With `Needs.text`."""
+        states = self.prompts.states
+        return states["general"].where(~self.drop.text, states[""])
+
     def replace(self, **changes: object) -> Batch:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
