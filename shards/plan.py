@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import socket
 import threading
 import traceback
 import warnings
@@ -30,6 +31,7 @@ Work = Callable[[Any, Tick], None]
 """Does one item; makes of it what it makes whole, or not at all."""
 _OBJECT_STORE_BYTES = 200 * 2**20
 _POLL_S = 0.5
+_ANSWER_S = 10.0
 
 
 class WorkerError(RuntimeError):
@@ -40,10 +42,12 @@ class WorkerError(RuntimeError):
 def cluster(engine: EngineConfig) -> Iterator[int]:
     """Start a local Ray, or connect to the named cluster; yields how many workers to run.
 
-    Raises InputError for a remote address without token authentication.
+    Raises InputError for a remote address without token authentication, and for one at which nothing answers.
     """
     address = engine.address or os.environ.get("RAY_ADDRESS")
     refuse_open_cluster(engine, address, os.environ)
+    if address:
+        must_answer(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its warnings are for Ray's developers, on our stderr
     try:
@@ -76,6 +80,17 @@ def refuse_open_cluster(engine: EngineConfig, address: str | None, environment: 
             f"engine.address: {address}: refused without token authentication: set RAY_AUTH_MODE=token "
             "(see docs/operations.md), or engine.allow_open_cluster=true on a network you trust"
         )
+
+
+def must_answer(address: str, timeout_s: float = _ANSWER_S) -> None:
+    """Raises InputError where nothing listens at `host:port`: Ray itself would ask for a quarter of an hour."""
+    host, colon, port = address.split("://")[-1].rpartition(":")
+    if not (colon and port.isdigit()):
+        return  # "auto" and "local": Ray knows at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"engine.address: {address}: nothing answers ({one_line(error)})") from None
 
 
 Gpus = Callable[[float], float]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -147,6 +148,7 @@ def local_ray() -> Iterator[None]:
     """One Ray for all tests of the session that need one in this process."""
     import ray
 
+    before = dict(os.environ)
     ray.init(
         address="local",
         num_cpus=2,
@@ -156,6 +158,8 @@ def local_ray() -> Iterator[None]:
         log_to_driver=False,
         _node_ip_address="127.0.0.1",
     )
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]  # such as RAY_AUTH_MODE: a command that a later test starts is to find none of it
     yield
     ray.shutdown()
 

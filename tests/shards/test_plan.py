@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from crawl.photo import Photo
 from crawl.stage import BucketWork
 from crawl.tables import Entry, Tables
 from shards.config import EngineConfig
-from shards.plan import WorkerError, no_gpus, refuse_open_cluster, run_on_ray
+from shards.plan import WorkerError, must_answer, no_gpus, refuse_open_cluster, run_on_ray
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -176,3 +177,25 @@ def test_an_open_cluster_is_refused(engine, address, environment, refused):
             refuse_open_cluster(config, address, environment)
     else:
         refuse_open_cluster(config, address, environment)
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "ray://localhost:{}"])
+def test_an_address_where_nothing_listens_is_said_at_once(form):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = form.format(server.getsockname()[1])
+        must_answer(address)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=rf"^engine\.address: {address}: nothing answers \(.*refused"):
+        must_answer(address)
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("address", ["nowhere.invalid:6379", "127.0.0.1:70000", ":6379x:0"])
+def test_an_address_of_no_machine_is_one_line(address):
+    with pytest.raises(InputError, match=r"^engine\.address: .*: nothing answers \("):
+        must_answer(address)
+
+
+@pytest.mark.parametrize("address", ["auto", "local"])
+def test_what_ray_finds_itself_is_left_to_ray(address):
+    must_answer(address)
