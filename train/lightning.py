@@ -1,13 +1,15 @@
 """The Lightning branch: a few Euler steps from pure noise to a picture, of which the last ones pass gradients.
 
 SDXL-Lightning (arXiv 2402.13929): trailing timesteps, no guidance. With a plain path beside the one that has an
-identity, both from the same noise. Knows no adapter and no loss: what compares the paths is handed in.
+identity, both from the same noise. Euler's steps in σ are written as DDIM's in ᾱ, which are the same steps and stay
+finite where ᾱ = 0 (zero terminal SNR). Knows no adapter and no loss: what compares the paths is handed in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -25,18 +27,22 @@ Compare = Callable[[Watch, Watch], None]
 
 @dataclass(frozen=True, slots=True)
 class Trailing:
-    """Timesteps, the first of pure noise, and their σ = √((1 − ᾱ)/ᾱ), with a last 0."""
+    """Timesteps, the first of pure noise, and their ᾱ, with a last 1."""
 
     timesteps: tuple[int, ...]
-    sigmas: tuple[float, ...]
+    alphas: tuple[float, ...]
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """√((1 − ᾱ)/ᾱ), the last 0."""
+        return tuple(((1 - alpha) / alpha) ** 0.5 if alpha else inf for alpha in self.alphas)
 
 
 def trailing(schedule: DDPMScheduler, steps: int) -> Trailing:
-    """For 4 steps of SDXL's schedule: 999, 749, 499, 249; 14.6146, 4.0817, 1.6129, 0.6932, 0."""
+    """For 4 steps of SDXL's schedule: 999, 749, 499, 249; σ 14.6146, 4.0817, 1.6129, 0.6932, 0."""
     total = int(schedule.config.num_train_timesteps)
     timesteps = [round(total - number * total / steps) - 1 for number in range(steps)]
-    alphas = schedule.alphas_cumprod.double()[timesteps]
-    return Trailing(tuple(timesteps), (*((1 - alphas) / alphas).sqrt().tolist(), 0.0))
+    return Trailing(tuple(timesteps), (*schedule.alphas_cumprod.double()[timesteps].tolist(), 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,27 +71,25 @@ class Lightning:
     ) -> Tensor:
         """Scaled latents x_0 [B, C, h, w] from standard normal `noise`; `plain` runs beside it without gradients."""
         schedule = trailing(self.base.schedule, self.steps)
-        latents = beside = noise * schedule.sigmas[0]
-        for number, (timestep, sigma, until) in enumerate(
-            zip(schedule.timesteps, schedule.sigmas, schedule.sigmas[1:], strict=False)
+        latents = beside = noise * (1 - schedule.alphas[0]) ** 0.5
+        for number, (timestep, alpha, until) in enumerate(
+            zip(schedule.timesteps, schedule.alphas, schedule.alphas[1:], strict=False)
         ):
             graded = torch.is_grad_enabled() and number >= self.steps - self.backprop_steps
             with torch.set_grad_enabled(graded):
-                output, seen = self._call(latents, timestep, sigma, conditions, plain is not None)
-                latents = self._euler(latents, output, sigma, until)
+                output, seen = self._call(latents, timestep, conditions, plain is not None)
+                latents = self._euler(latents, output, alpha, until)
             if plain is not None:
                 with torch.no_grad():
-                    output, plainly = self._call(beside, timestep, sigma, plain, True)
-                    beside = self._euler(beside, output, sigma, until)
+                    output, plainly = self._call(beside, timestep, plain, True)
+                    beside = self._euler(beside, output, alpha, until)
                 if compare is not None:
                     with torch.set_grad_enabled(graded):
                         compare(seen, plainly)
         return latents
 
-    def _call(
-        self, latents: Tensor, timestep: int, sigma: float, conditions: Conditions, watched: bool
-    ) -> tuple[Tensor, Watch]:
-        """The UNet's output for x at σ, and what was seen of its queries."""
+    def _call(self, latents: Tensor, timestep: int, conditions: Conditions, watched: bool) -> tuple[Tensor, Watch]:
+        """The UNet's output for x_t, and what was seen of its queries."""
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
 
         def call(entering: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -93,15 +97,17 @@ class Lightning:
             output = denoise(self.base, entering, timesteps, conditions, self.unet, watch)
             return (output, watch.keys, watch.queries) if watch else (output, [], [])
 
-        entering = latents / (sigma**2 + 1) ** 0.5
         if self.checkpointing and torch.is_grad_enabled():
-            output, keys, queries = checkpoint(call, entering, use_reentrant=False)
+            output, keys, queries = checkpoint(call, latents, use_reentrant=False)
         else:
-            output, keys, queries = call(entering)
+            output, keys, queries = call(latents)
         return output, Watch(keys, queries, is_open=False)
 
-    def _euler(self, latents: Tensor, output: Tensor, sigma: float, until: float) -> Tensor:
-        """x + (σ′ − σ)·dx/dσ (arXiv 2206.00364, algorithm 1), of a prediction of ε or of v."""
+    def _euler(self, latents: Tensor, output: Tensor, alpha: float, until: float) -> Tensor:
+        """√ᾱ′·x̂_0 + √(1 − ᾱ′)·ε̂ (arXiv 2010.02502 eq. 12, η = 0), of a prediction of ε or of v."""
+        signal, noise = alpha**0.5, (1 - alpha) ** 0.5
         if self.base.schedule.config.prediction_type == "v_prediction":
-            output = (output + sigma / (sigma**2 + 1) ** 0.5 * latents) / (sigma**2 + 1) ** 0.5
-        return latents + (until - sigma) * output
+            clean, rest = signal * latents - noise * output, noise * latents + signal * output
+        else:
+            clean, rest = (latents - noise * output) / signal, output
+        return until**0.5 * clean + (1 - until) ** 0.5 * rest

@@ -14,7 +14,7 @@ from train.adapters.adapter import Adapter
 from train.base_models import Base, load_base
 from train.config import TrainRun
 from train.device import place
-from train.weights import Weights, give_adapter, give_base
+from train.weights import Weights, give_adapter, give_base, parts_of
 
 _CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def build(
     """
     needs = adapter_class(run.adapter.kind).needs(run.adapter)
     base = load_base(run.base, clip=needs.clip, face=needs.face)
-    _set_schedule(base, run)
+    _set_schedule(base, run, learns_v=run.loop.train_unet or "unet" in parts_of(weights or {}))
     if weights is not None:
         give_base(base, weights, source)
     place(base, device, run.loop)
@@ -41,14 +41,14 @@ def build(
     return base, adapter.to(device)
 
 
-def _set_schedule(base: Base, run: TrainRun) -> None:
+def _set_schedule(base: Base, run: TrainRun, learns_v: bool) -> None:
     """Zero-terminal SNR (arXiv 2305.08891): rescaled betas, v-prediction, sampling from the last step ("trailing").
 
     At SNR 0 the noise says nothing of the picture, so the base must predict v; one that does not must be trained to.
     """
     if not run.loss.zero_terminal_snr:
         return
-    if base.schedule.config.prediction_type != "v_prediction" and not run.loop.train_unet:
+    if base.schedule.config.prediction_type != "v_prediction" and not learns_v:
         raise InputError("loss.zero_terminal_snr: this base predicts noise: it needs loop.train_unet to learn v")
     base.schedule = DDPMScheduler.from_config(
         base.schedule.config,

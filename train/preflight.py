@@ -38,7 +38,7 @@ def _of_the_loop(run: TrainRun) -> Iterator[str]:
         yield f"loop.fit_vae_steps: the VAE of {run.base.family} is not random: only tiny's is fitted"
     if loop.fit_vae_steps and run.data.features == "cached":
         yield "data.features: cached latents are not those of the VAE that loop.fit_vae_steps makes"
-    if run.loss.zero_terminal_snr and tiny and not loop.train_unet:
+    if run.loss.zero_terminal_snr and tiny and not loop.train_unet and run.init_from is None:
         yield "loss.zero_terminal_snr: tiny predicts noise: it needs loop.train_unet to learn v"
     if loop.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         yield "loop.wandb_project: `wandb` is not installed"
@@ -68,8 +68,6 @@ def _of_the_adapter(run: TrainRun) -> Iterator[str]:
 def _of_lightning(run: TrainRun, lightning: LightningSettings) -> Iterator[str]:
     if lightning.id_weight and lightning.recogniser == "face" and run.base.face == "embedded":
         yield "base.face: embedded: the ID loss needs a network that gradients pass through: open, or insightface"
-    if run.loss.zero_terminal_snr:
-        yield "loss.zero_terminal_snr: the Lightning branch begins at the schedule's last σ, which is infinite then"
     weights = lightning.weights
     if weights is not None and weights.startswith(("/", ".", "~")) and not Path(weights).exists():
         yield f"adapter.lightning.weights: {weights}: no such file or folder"

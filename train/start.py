@@ -86,8 +86,20 @@ def _weights(run: TrainRun, found: Checkpoint | None) -> tuple[Weights | None, s
     if found is not None:
         return found.weights(mean=False), str(found.folder)
     if run.init_from is not None:
-        return find(run.init_from).weights(), f"init_from: {run.init_from}"
+        before = find(run.init_from)
+        _same_target(run, before)
+        return before.weights(), f"init_from: {run.init_from}"
     return None, ""
+
+
+def _same_target(run: TrainRun, before: Checkpoint) -> None:
+    """A UNet that learned v is read as v by whoever goes on with it, and one that learned ε as ε."""
+    then, now = before.meta.run.loss.zero_terminal_snr, run.loss.zero_terminal_snr
+    if then != now and before.meta.run.loop.train_unet and not run.loop.train_unet:
+        raise InputError(
+            f"loss.zero_terminal_snr: {str(now).lower()}, but the UNet of init_from: {run.init_from} "
+            f"was trained with {str(then).lower()}"
+        )
 
 
 def _fit_vae(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 
 from shards.encoders.config import BaseConfig
 from train.adapters.adapter import Conditions, Stream
@@ -54,6 +54,24 @@ def test_it_draws_what_diffusers_draws(base, prediction, steps):
     assert (ours - latents).abs().max() < 1e-5 * latents.abs().max()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [1, 4])
+def test_it_draws_from_noise_alone_as_diffusers_does(base, steps):
+    """With zero terminal SNR the first σ is infinite: DDIM's steps are Euler's, and finite."""
+    zero = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    base.schedule = DDPMScheduler.from_config(base.schedule.config, **zero)
+    assert trailing(base.schedule, steps).sigmas[0] > 4000
+    install_streams(base, [])
+    theirs = DDIMScheduler.from_config(base.schedule.config, clip_sample=False, set_alpha_to_one=True)
+    theirs.set_timesteps(steps)
+    conditions, latents = conditions_of(base), noise()
+    for timestep in theirs.timesteps:
+        output = denoise(base, latents, timestep.expand(2), conditions)
+        latents = theirs.step(output, timestep, latents).prev_sample
+    ours = Lightning(base, base.unet, steps).draw(noise(), conditions)
+    assert (ours - latents).abs().max() < 1e-5 * latents.abs().max()
+
+
 @pytest.mark.parametrize("last", [1, 2, 4])
 def test_gradients_are_those_of_the_last_steps_alone(base, last):
     tokens = with_tokens(base)
@@ -68,7 +86,7 @@ def test_gradients_are_those_of_the_last_steps_alone(base, last):
     (expected,) = torch.autograd.grad(latents.square().sum(), tokens)
     for checkpointing in (False, True):
         drawn = Lightning(base, base.unet, 4, last, checkpointing).draw(noise(), conditions_of(base, tokens))
-        assert torch.equal(drawn, latents)
+        assert (drawn - latents).abs().max() < 1e-5 * latents.abs().max()
         (found,) = torch.autograd.grad(drawn.square().sum(), tokens)
         assert expected.abs().max() > 0
         assert (found - expected).abs().max() < 1e-4 * expected.abs().max()

@@ -225,6 +225,21 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, run_of_ten, syntheti
         train(both, synthetic())
 
 
+def test_a_unet_that_learned_v_is_gone_on_with_as_one(tmp_path, run_in, synthetic):
+    def after(name, zero, **loop):
+        sections = {"adapter": {"kind": "ip_adapter"}, "loss": {"zero_terminal_snr": zero}}
+        return run_in(tmp_path / name, loop={"steps": 1, **loop}, init_from=str(tmp_path / "first"), **sections)
+
+    train(after("first", True).model_copy(update={"init_from": None}), synthetic())
+    train(after("second", True, train_unet=False), synthetic())
+    _, base, _, _ = load_run(str(tmp_path / "second"))
+    assert base.schedule.config.prediction_type == "v_prediction"
+    with pytest.raises(
+        InputError, match=r"loss\.zero_terminal_snr: false, but the UNet of init_from: .*first was trained with true"
+    ):
+        train(after("third", False, train_unet=False), synthetic())
+
+
 def test_weights_of_another_shape_are_named(tmp_path, one_step, run_in, synthetic):
     found = find(str(one_step))
     weights = dict(found.weights())

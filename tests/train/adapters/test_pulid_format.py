@@ -127,10 +127,6 @@ def test_what_cannot_be_kept_is_refused_before_training(base, adapter, format, m
             {"adapter": {"lightning": {"layout_weight": 1, "weights": "./none"}}},
             "adapter.lightning.weights: ./none: no such",
         ),
-        (
-            {"adapter": {"lightning": {"layout_weight": 1}}, "loss": {"zero_terminal_snr": True}},
-            "loss.zero_terminal_snr: ",
-        ),
         ({"adapter": {"max_references": 2}, "data": {"references": [1, 3]}}, "data.references: up to 3, but"),
     ],
 )
