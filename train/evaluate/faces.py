@@ -114,7 +114,8 @@ class Faces:
         yield "no_face", self.detector, float(vectors is None)
         for name, person in likeness.items():
             for metric, value in similarities(person.reference if vectors is None else vectors[name], person).items():
-                yield metric, self.versions[name], None if vectors is None else value
+                if value is not None:  # else there is nothing to compare with, which is no fault of the picture
+                    yield metric, self.versions[name], None if vectors is None else value
 
     def _embedded(self, image: Image, face: Face) -> Look:
         return Look(

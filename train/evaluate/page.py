@@ -169,8 +169,8 @@ def _cell(method: str, column: Sequence[Score]) -> Cell | None:
     means = [round(one.mean, about.digits) for one in column if one.headline and one.method not in LEVELS]
     best = {"higher": max, "lower": min}.get(about.better)
     return Cell(
-        text=f"{score.mean:.{about.digits}f}",
-        interval="" if score.low is None else f"{score.low:.{about.digits}f} – {score.high:.{about.digits}f}",
+        text=f"{score.mean:z.{about.digits}f}",
+        interval="" if score.low is None else f"{score.low:z.{about.digits}f} – {score.high:z.{about.digits}f}",
         left=place[0],
         at=place[1],
         width=max(1.0, place[2] - place[0]),
