@@ -21,26 +21,24 @@ MOST_STRANGERS = 16
 
 def rows_of_photos(meters: Meters, group: PeopleSet) -> Iterator[Row]:
     """Face-Sim, `no_face` and CLIP-I, measured as of pictures; a photo is never compared with itself."""
+    firsts = [meters.clip.images([photo(person.references[0])])[0] for person in group.people]
     for place, person in enumerate(group.people):
-        for i, sample in enumerate(person.others):
-            rest = (*person.others[:i], *person.others[i + 1 :])
-            photos = meters.known(person).photos
-            assert photos is not None
-            told = _told(
-                meters,
-                sample,
-                photos[i],
-                meters.faces.likeness(person.references, rest),
-                photos[[j for j in range(len(photos)) if j != i]],
-            )
-            yield from _rows(REAL, group, person, i, told)
-        known = meters.known(person)
-        around = (*group.people[place + 1 :], *group.people[:place])[:MOST_STRANGERS]
-        for i, stranger in enumerate(around):
-            sample = stranger.references[0]
-            vector = meters.clip.images([photo(sample)])[0]
-            told = _told(meters, sample, vector, known.likeness, known.photos)
+        yield from _real(meters, group, person)
+        known, count = meters.known(person), len(group.people)
+        around = [(place + step) % count for step in range(1, count)][:MOST_STRANGERS]
+        for i, other in enumerate(around):
+            sample = group.people[other].references[0]
+            told = _told(meters, sample, firsts[other], known.likeness, known.photos)
             yield from _rows(STRANGERS, group, person, i, told)
+
+
+def _real(meters: Meters, group: PeopleSet, person: Person) -> Iterator[Row]:
+    photos = meters.known(person).photos
+    for i, sample in enumerate(person.others):
+        assert photos is not None
+        rest = [j for j in range(len(photos)) if j != i]
+        likeness = meters.faces.likeness(person.references, [person.others[j] for j in rest])
+        yield from _rows(REAL, group, person, i, _told(meters, sample, photos[i], likeness, photos[rest]))
 
 
 def _told(
