@@ -21,23 +21,26 @@ from train.base_models import Base
 from train.trained import unet_parameters
 
 
-def distilled(weights: str, base: Base, adapter: Adapter) -> UNet2DConditionModel:
-    """Frozen, where and as exact as the base's UNet, whose attention processors it shares. Raises InputError."""
-    unet = _loaded(weights, base, adapter)
+def distilled(weights: str, base: Base, adapter: Adapter, revision: str | None = None) -> UNet2DConditionModel:
+    """Frozen, where and as exact as the base's UNet, whose attention processors it shares.
+
+    `revision`: commit of the hub repository. Raises InputError.
+    """
+    unet = _loaded(weights, base, adapter, revision)
     torch.nn.Module.to(unet, base.device, base.dtype)
     unet = frozen(unet)
     unet.set_attn_processor(dict(base.unet.attn_processors))
     return unet
 
 
-def _loaded(weights: str, base: Base, adapter: Adapter) -> UNet2DConditionModel:
+def _loaded(weights: str, base: Base, adapter: Adapter, revision: str | None) -> UNet2DConditionModel:
     what = f"adapter.lightning.weights: {weights}"
     if Path(weights).is_dir():
         inner = {"subfolder": "unet"} if (Path(weights) / "unet").is_dir() else {}
         unet = loaded(lambda: UNet2DConditionModel.from_pretrained(weights, **inner), what)
         check(unet.state_dict(), unet_parameters(base, adapter), what)
         return unet
-    path = weights if Path(weights).is_file() else _downloaded(weights, what)
+    path = weights if Path(weights).is_file() else _downloaded(weights, revision, what)
     state = read_weights(path)
     if not any(".lora" in key for key in state):
         check(state, unet_parameters(base, adapter), path)
@@ -67,7 +70,7 @@ def _with_lora(unet: UNet2DConditionModel, state: Mapping[str, Tensor], what: st
     return loaded(fuse, what)
 
 
-def _downloaded(weights: str, what: str) -> str:
+def _downloaded(weights: str, revision: str | None, what: str) -> str:
     """`OWNER/NAME/FILE` from the Hugging Face hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -77,6 +80,6 @@ def _downloaded(weights: str, what: str) -> str:
     if not file:
         raise InputError(f"{what}: no such folder or file, and not OWNER/NAME/FILE of the hub")
     try:
-        return str(hf_hub_download(f"{owner}/{name}", file))
+        return str(hf_hub_download(f"{owner}/{name}", file, revision=revision))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise InputError(f"{what}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None

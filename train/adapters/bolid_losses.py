@@ -41,9 +41,10 @@ _LEAST_TORSO = 0.1
 class PoseNetwork(nn.Module):
     """A frozen ViTPose: pictures in [−1, 1] and boxes → our 12 keypoints in 0–1 of the picture, differentiable."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
+    def __init__(self, name: str, device: torch.device, revision: str | None = None) -> None:
         super().__init__()
-        self.model = _frozen(_tiny_pose() if name == TINY else _loaded(VitPoseForPoseEstimation, name), device)
+        model = _tiny_pose() if name == TINY else _loaded(VitPoseForPoseEstimation, name, revision)
+        self.model = _frozen(model, device)
         self._hw: tuple[int, int] = tuple(self.model.config.backbone_config.image_size)
 
     def forward(self, images: Tensor, low: Tensor, size: Tensor) -> Tensor:
@@ -97,10 +98,11 @@ def torso(keypoints: Tensor) -> Tensor:
 class ClipScore(nn.Module):
     """A frozen CLIP with both towers."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
+    def __init__(self, name: str, device: torch.device, revision: str | None = None) -> None:
         super().__init__()
-        self._tokenizer: Any = tiny.tokenizer() if name == TINY else _tokenizer(name)
-        self.model = _frozen(_tiny_clip(len(self._tokenizer)) if name == TINY else _loaded(CLIPModel, name), device)
+        self._tokenizer: Any = tiny.tokenizer() if name == TINY else _tokenizer(name, revision)
+        model = _tiny_clip(len(self._tokenizer)) if name == TINY else _loaded(CLIPModel, name, revision)
+        self.model = _frozen(model, device)
 
     def loss(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """1 − cos(CLIP(picture), CLIP(prompt)) [B], images in [−1, 1]."""
@@ -130,17 +132,17 @@ def _frozen(model: nn.Module, device: torch.device) -> Any:
     return model.eval().requires_grad_(False).to(device)
 
 
-def _loaded(cls: Any, name: str) -> nn.Module:
+def _loaded(cls: Any, name: str, revision: str | None) -> nn.Module:
     try:
-        found: nn.Module = cls.from_pretrained(name, dtype=torch.float32)
+        found: nn.Module = cls.from_pretrained(name, revision=revision, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise InputError(f"adapter: {name}: cannot be loaded: {one_line(error)[:300]}") from None
     return found
 
 
-def _tokenizer(name: str) -> Any:
+def _tokenizer(name: str, revision: str | None) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
         raise InputError(f"adapter.clip_model: {name}: no tokenizer: {one_line(error)[:300]}") from None
 

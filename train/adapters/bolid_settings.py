@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from train.adapters.any_settings import Aggregation, AnyAdapter
+from train.commits import with_commits
 
 
 class PictureLossSettings(AnyAdapter):
@@ -18,13 +19,22 @@ class PictureLossSettings(AnyAdapter):
     pose_network: str | None = Field(
         None, description="Frozen ViTPose of the keypoint loss: hub name or folder; `tiny`: small, random."
     )
+    pose_network_revision: str | None = Field(
+        None, description="Commit of its hub repository; default: a pinned one for known names, else the newest."
+    )
     clip_weight: float = Field(0.0, ge=0, description="Of the CLIP loss: 1 − cos of picture and prompt.")
     clip_model: str | None = Field(
         None, description="Frozen CLIP of the CLIP loss: hub name or folder; `tiny`: small, random."
     )
+    clip_model_revision: str | None = Field(None, description="The same for the CLIP model's repository.")
     decode_below: int = Field(
         300, ge=1, le=1000, description="Both losses see the decoded x̂0 of samples with a smaller timestep only."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names_have_a_commit(cls, given: object) -> object:
+        return with_commits(given, {n: f"{n}_revision" for n in ("pose_network", "clip_model")})
 
     @model_validator(mode="after")
     def _losses_have_their_network(self) -> PictureLossSettings:

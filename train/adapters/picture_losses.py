@@ -60,10 +60,12 @@ class PictureLosses:
 
     @cached_property
     def pose(self) -> PoseNetwork:
-        assert self._settings.pose_network is not None
-        return PoseNetwork(self._settings.pose_network, self._base.device)
+        settings = self._settings
+        assert settings.pose_network is not None
+        return PoseNetwork(settings.pose_network, self._base.device, settings.pose_network_revision)
 
     @cached_property
     def clip(self) -> ClipScore:
-        assert self._settings.clip_model is not None
-        return ClipScore(self._settings.clip_model, self._base.device)
+        settings = self._settings
+        assert settings.clip_model is not None
+        return ClipScore(settings.clip_model, self._base.device, settings.clip_model_revision)

@@ -38,7 +38,9 @@ class Branch:
 
     def __init__(self, base: Base, settings: LightningSettings, adapter: Adapter, make: MakeConditions) -> None:
         self._base, self._settings, self._make = base, settings, make
-        unet = base.unet if settings.weights is None else distilled(settings.weights, base, adapter)
+        unet = base.unet
+        if settings.weights is not None:
+            unet = distilled(settings.weights, base, adapter, settings.revision)
         self._lightning = Lightning(
             base, unet, settings.steps, settings.backprop_steps, settings.gradient_checkpointing
         )  # fmt: skip

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from crawl.settings import Settings
 from train.adapters.any_settings import AnyAdapter
+from train.commits import with_commits
 
 
 class LightningSettings(Settings):
@@ -27,6 +28,9 @@ class LightningSettings(Settings):
         None,
         description="Distilled UNet: a folder in diffusers' layout, a file of its weights or of a LoRA, or "
         "OWNER/NAME/FILE on the Hugging Face hub; null: the base itself, as on `tiny`.",
+    )
+    revision: str | None = Field(
+        None, description="Commit of the hub repository; default: a pinned one for known names, else the newest."
     )
     gradient_checkpointing: bool = Field(
         False, description="Keep the activations of no step and of no decoder: about half as much again to compute."
@@ -49,6 +53,11 @@ class LightningSettings(Settings):
     @property
     def aligns(self) -> bool:
         return self.semantic_weight > 0 or self.layout_weight > 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names_have_a_commit(cls, given: object) -> object:
+        return with_commits(given, {"weights": "revision"})
 
     @model_validator(mode="after")
     def _no_more_than_there_are(self) -> LightningSettings:

@@ -1,6 +1,7 @@
 """Textual Inversion: a new word's embedding is all that is learned; it stands where the class word stood.
 
 One vector a text encoder and token, put where the encoder looks its tokens up. Source: arXiv 2208.01618 eq. 2.
+Published files: one tensor [vectors, width] under the word's name (SD1.5), or `clip_l` and `clip_g` (SDXL).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from crawl.errors import InputError
 from shards.encoders.text import TextStates, pieces
 from train.adapters.adapter import Adapter, Conditions, Group, Needs
+from train.adapters.published import load_into, read_weights
 from train.adapters.settings import AdapterSettings, TextualInversionSettings
 from train.adapters.trigger import expand
 from train.adapters.words import trained_with, with_placeholder
@@ -24,7 +26,7 @@ from train.data.batch import Batch
 from train.step import Step, Term
 
 NAMES = {1: ("embedding",), 2: ("clip_l", "clip_g")}
-"""By the number of text encoders; SDXL's as in published files."""
+"""By the number of text encoders, in their order; SDXL's as in published files."""
 
 
 class TextualInversion(Adapter):
@@ -66,6 +68,35 @@ class TextualInversion(Adapter):
         """There are none: the person is a word."""
         return batch.latents.new_zeros(len(batch), 1)
 
+    @classmethod
+    def refusal(cls, settings: AdapterSettings, format: str) -> str | None:
+        if format == "comfyui":
+            return "adapter.kind: textual_inversion: ComfyUI reads the file of `diffusers`"
+        return super().refusal(settings, format)
+
+    @classmethod
+    def formats(cls, settings: AdapterSettings) -> frozenset[str]:
+        return frozenset({"native", "diffusers"})
+
+    def export(self, format: str) -> dict[str, Tensor]:
+        """`diffusers`: what `load_textual_inversion` takes, whole (SD1.5) or a tensor at a time (SDXL)."""
+        if format != "diffusers":
+            return super().export(format)
+        words = {name: self.words[name].detach().float().cpu().clone() for name in NAMES[len(self.words)]}
+        return words if len(words) > 1 else {self.settings.placeholder_token: words["embedding"]}
+
+    @torch.no_grad()
+    def load_weights(self, path: str) -> None:
+        """The inverse of `export`; of SD1.5's single tensor whatever its name."""
+        state = read_weights(path)
+        if len(self.words) == len(state) == 1:
+            state = dict.fromkeys(NAMES[1], next(iter(state.values())))
+        state = {name: vectors if vectors.ndim > 1 else vectors[None] for name, vectors in state.items()}
+        for vectors in state.values():
+            if len(vectors) != self.settings.vectors:
+                raise InputError(f"{path}: holds {len(vectors)} vectors: set adapter.vectors: {len(vectors)}")
+        load_into(self.words, state, path)
+
     def _of(self, prompts: Sequence[str], positions: Sequence[int], batch: Batch) -> Conditions:
         gone = (batch.drop.text | batch.drop.identity).tolist()
         counts = [0 if no or at <= 0 else self.settings.vectors for no, at in zip(gone, positions, strict=True)]
@@ -99,6 +130,8 @@ def _put(mask: Tensor, vectors: Tensor, module: nn.Module, arguments: Any, embed
 
 def _begun(tokenizer: Any, model: Any, settings: TextualInversionSettings) -> Tensor:
     """[vectors, width]: the mean of the initial word's tokens."""
+    if settings.placeholder_token in tokenizer.get_vocab():
+        raise InputError(f"adapter.placeholder_token: {settings.placeholder_token!r}: the tokenizer has this word")
     (tokens,) = pieces(tokenizer, [settings.initial_word])
     if not tokens:
         raise InputError(f"adapter.initial_word: {settings.initial_word!r}: no word")

@@ -46,3 +46,8 @@ class TextualInversionSettings(TuningSettings):
     kind: Literal["textual_inversion"] = "textual_inversion"
     vectors: int = Field(1, ge=1, le=32, description="Tokens of the new word, which stands for the class word.")
     initial_word: str = Field("person", min_length=1, description="The word that it begins as.")
+    placeholder_token: str = Field(
+        "<person>",
+        pattern=r"^[^\s.]+$",
+        description="The new word's name in exported files: one that the tokenizer does not have.",
+    )

@@ -37,9 +37,9 @@ def with_identifier(prompt: str, position: int, identifier: str) -> str:
     return f"{prompt[:start]}{identifier} {prompt[start:]}"
 
 
-def with_placeholder(prompt: str, position: int) -> tuple[str, int]:
-    """A word that is one token in every CLIP vocabulary stands for the class word; and the new position."""
+def with_placeholder(prompt: str, position: int, word: str = "x") -> tuple[str, int]:
+    """`word` stands for the class word; and the new position. The default is one token in every CLIP vocabulary."""
     if position <= 0:
         return prompt, position
     start = position - len(class_word(prompt, position))
-    return f"{prompt[:start]}x{prompt[position:]}", start + 1
+    return f"{prompt[:start]}{word}{prompt[position:]}", start + len(word)

@@ -62,7 +62,7 @@ def evaluated(sources: list[str], dataset: str, folder: str | None, where: str, 
     for group in results.sets:
         if group.note:
             say(f"{group.name}: {group.note}")
-    pictures = len({row.picture for row in results.rows})
+    pictures = len({row.picture for row in results.rows if row.picture})
     say(f"{pictures} pictures measured, {made} made now, in {time.monotonic() - began:.0f} s")
     for name in (PAGE, SCORES, ROWS):
         say(f"{output.path(name)}")
@@ -93,5 +93,8 @@ def shown(results: Results) -> list[Table]:
                 drawn.add_column(column.title, justify="right")
             for name, cells in table.rows:
                 drawn.add_row(name, *("–" if cell is None else cell.text for cell in cells))
+            drawn.add_section()
+            for name, cells in table.levels:
+                drawn.add_row(f"({name})", *("–" if cell is None else cell.text for cell in cells))
             found.append(drawn)
     return found

@@ -12,12 +12,13 @@ from crawl.command import Bars, console
 from crawl.errors import InputError
 from crawl.output import Output
 from train.evaluate.distribution import Told, numbers, told
+from train.evaluate.levels import rows_of_photos
 from train.evaluate.meters import Meters, Seen, by_person_and_prompt, library_versions, photo
 from train.evaluate.methods import Method
 from train.evaluate.people import PeopleSet, sets_of
 from train.evaluate.pictures import Pictures
 from train.evaluate.results import Results
-from train.evaluate.rows import Row
+from train.evaluate.rows import LEVELS, Row
 from train.evaluate.scores import Score, in_order, of_a_set, scored
 from train.evaluate.settings import EvaluateSettings
 from train.evaluate.shots import Shot, shots_of
@@ -49,7 +50,9 @@ def evaluate(
             for row in _rows(method, shots[method.name], pictures, meters, bars):
                 rows.append(row)
             scores += [score for group in sets for score in of_sets.scores(method, group, shots[method.name])]
-    names = [method.name for method in methods]
+    for group in sets:
+        rows += rows_of_photos(meters, group)
+    names = [*(method.name for method in methods), *LEVELS]
     scores = in_order([*scored(rows), *scores], names)
     models = {"detector": settings.detector, **{f"face {k}": v for k, v in meters.faces.versions.items()}}
     models |= {"clip": meters.clip.name, "inception": network.name, "lpips": f"{settings.lpips} (torchmetrics)"}

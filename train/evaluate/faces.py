@@ -5,7 +5,7 @@ The detector is the same for generated and real pictures; of several faces the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,7 @@ class Faces:
         config = settings.detecting()
         self._detector, self._least_score = load_detector(config), min_face_score(config)
         self.detector = settings.detector
+        self._seen: dict[str, Vectors | None] = {}
         self.embedders: dict[str, FaceEmbedder] = {}
         self.versions: dict[str, str] = {}
         for name in settings.embedders:
@@ -81,12 +82,19 @@ class Faces:
         found = [face for face in self._detector.detect(image, SMALLEST_FACE_PX) if face.score >= self._least_score]
         return self._embedded(image, max(found, key=lambda face: face.side_px)) if found else None
 
+    def seen(self, sample: Sample) -> Vectors | None:
+        """Of a photo, as of any picture: None where the detector sees no face."""
+        if sample.key not in self._seen:
+            look = self.look(PILImage.fromarray(crop_image(sample, sample.key)))
+            self._seen[sample.key] = None if look is None else look.vectors
+        return self._seen[sample.key]
+
     def known(self, sample: Sample) -> Vectors:
         """Of a photo, whose face is known: where the detector sees none, by the landmarks that lie with it."""
+        vectors = self.seen(sample)
+        if vectors is not None:
+            return vectors
         picture = PILImage.fromarray(crop_image(sample, sample.key))
-        look = self.look(picture)
-        if look is not None:
-            return look.vectors
         scale = enlarged(picture).width / picture.width
         points = tuple((x * scale, y * scale) for x, y in landmarks_px(sample))
         xs, ys = zip(*points, strict=True)
@@ -98,6 +106,16 @@ class Faces:
         """Embedder → the person."""
         shown, rest = ([self.known(sample) for sample in samples] for samples in (references, others))
         return {name: _likeness([v[name] for v in shown], [v[name] for v in rest]) for name in self.embedders}
+
+    def numbers(
+        self, likeness: Mapping[str, Likeness], vectors: Vectors | None
+    ) -> Iterator[tuple[str, str, float | None]]:
+        """(metric, model, value) of a picture's face, None without one, beside what each embedder knows of a person."""
+        yield "no_face", self.detector, float(vectors is None)
+        for name, person in likeness.items():
+            for metric, value in similarities(person.reference if vectors is None else vectors[name], person).items():
+                if value is not None:  # else there is nothing to compare with, which is no fault of the picture
+                    yield metric, self.versions[name], None if vectors is None else value
 
     def _embedded(self, image: Image, face: Face) -> Look:
         return Look(

@@ -18,7 +18,7 @@ from filter.models import embedder_spec, licences, load_pose, pose_names
 from shards.encoders.inputs import crop_image
 from shards.sample import Sample
 from train.evaluate.clip import Clip, load_clip_scores
-from train.evaluate.faces import Faces, Likeness, Look, similarities
+from train.evaluate.faces import Faces, Likeness, Look
 from train.evaluate.people import Person
 from train.evaluate.pose import Points, accuracy
 from train.evaluate.prompts import given
@@ -43,7 +43,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Known:
+class Known:
     """What is known of a person, worked out once."""
 
     likeness: Mapping[str, Likeness]
@@ -53,14 +53,14 @@ class _Known:
 
 @dataclass(eq=False)
 class Meters:
-    """Loaded by `load`; `person` and `prompt` parts are remembered."""
+    """Loaded by `load`; what is known of people is remembered."""
 
     settings: EvaluateSettings
     faces: Faces
     clip: Clip
     lpips: torch.nn.Module
     pose: PoseEstimator | None
-    _known: dict[str, _Known] = field(default_factory=dict)
+    _known: dict[str, Known] = field(default_factory=dict)
 
     @staticmethod
     def load(settings: EvaluateSettings) -> Meters:
@@ -94,11 +94,7 @@ class Meters:
                 )  # fmt: skip
 
     def _face(self, person: Person, look: Look | None) -> Iterator[tuple[str, str, float | None]]:
-        yield "no_face", self.faces.detector, float(look is None)
-        for name, likeness in self._person(person).likeness.items():
-            vector = likeness.reference if look is None else look.vectors[name]
-            for metric, value in similarities(vector, likeness).items():
-                yield metric, self.faces.versions[name], None if look is None else value
+        return self.faces.numbers(self.known(person).likeness, None if look is None else look.vectors)
 
     def _text(
         self, prompt: EvaluatePrompt, listens_to: frozenset[str], vector: Tensor
@@ -115,7 +111,7 @@ class Meters:
         yield "clip_t_truncated", self.clip.name, float(self.clip.truncated(prompt.whole))
 
     def _likeness(self, one: Seen, vector: Tensor) -> Iterator[tuple[str, str, float | None]]:
-        photos = self._person(one.shot.person).photos
+        photos = self.known(one.shot.person).photos
         if one.plain is not None:
             yield "clip_i_plain", self.clip.name, float(self.clip.images([one.plain])[0] @ vector)
         yield "clip_i_photo", self.clip.name, None if photos is None else float((photos @ vector).mean())
@@ -156,10 +152,11 @@ class Meters:
             apart[j].append(value)
         return [float(np.mean(apart[i])) if apart.get(i) else None for i in range(len(looks))]
 
-    def _person(self, person: Person) -> _Known:
+    def known(self, person: Person) -> Known:
+        """Of their photos."""
         if person.identity not in self._known:
             photos = [photo(sample) for sample in person.others]
-            self._known[person.identity] = _Known(
+            self._known[person.identity] = Known(
                 self.faces.likeness(person.references, person.others), self.clip.images(photos) if photos else None
             )
         return self._known[person.identity]

@@ -15,6 +15,7 @@ from train.adapters.adapter import Adapter, Needs
 from train.base_models import Base
 from train.checkpoint import find
 from train.config import TrainRun
+from train.evaluate.rows import LEVELS
 from train.generate import to_gpu
 from train.restore import read_header, restore, run_of
 
@@ -26,7 +27,7 @@ class Method:
     """One run's weights."""
 
     name: str
-    """Of the run's folder; unique among those compared."""
+    """Of the run's folder; unique among those compared, and no level's."""
     source: str
     run: TrainRun
     step: int | None
@@ -58,7 +59,7 @@ def methods(sources: Sequence[str]) -> list[Method]:
     """No model is loaded. Raises InputError for what is no run, checkpoint or exported file."""
     found: list[Method] = []
     for source in sources:
-        name, taken = _name(source), {method.name for method in found}
+        name, taken = _name(source), {*LEVELS, *(method.name for method in found)}
         unique = next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(sources) + 2))) if n not in taken)
         found.append(_method(unique, source))
     return found

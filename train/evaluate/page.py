@@ -19,7 +19,7 @@ from train.evaluate.people import PeopleSet, Person
 from train.evaluate.pictures import Pictures
 from train.evaluate.prompts import prompts_of
 from train.evaluate.results import Results
-from train.evaluate.rows import METRICS, TINY, Metric, described
+from train.evaluate.rows import LEVELS, METRICS, TINY, Metric, described
 from train.evaluate.scores import Score
 from train.evaluate.settings import EvaluatePrompt
 from train.evaluate.shots import Shot
@@ -63,6 +63,8 @@ class Table:
     model: str
     columns: Sequence[Metric]
     rows: Sequence[tuple[str, Sequence[Cell | None]]]
+    levels: Sequence[tuple[str, Sequence[Cell | None]]]
+    """Of photos; none where there were none to measure."""
     notes: Sequence[str]
 
 
@@ -119,14 +121,20 @@ def tables(results: Results, set_name: str) -> Iterator[Table]:
             measured = {score.metric for score in scores}
             names = [name for name in METRICS if METRICS[name].family == family == "face"] or _order(measured)
             columns = {name: [score for score in scores if score.metric == name] for name in names}
-            rows = [(method.name, [_cell(method.name, columns[name]) for name in names]) for method in results.methods]
+            rows = [(row, [_cell(row, columns[name]) for name in names]) for row in (*_names(results), *LEVELS)]
+            there = len(results.methods)
             yield Table(
                 title,
                 model,
                 [described(name) for name in names],
-                rows,
+                rows[:there],
+                [(level, cells) for level, cells in rows[there:] if any(cells)],
                 list(_notes(results, family, model, scores)),
             )
+
+
+def _names(results: Results) -> list[str]:
+    return [method.name for method in results.methods]
 
 
 def _order(names: Collection[str]) -> list[str]:
@@ -136,6 +144,9 @@ def _order(names: Collection[str]) -> list[str]:
 
 def _notes(results: Results, family: str, model: str, scores: Sequence[Score]) -> Iterator[str]:
     yield from dict.fromkeys(score.note for score in scores if score.note)
+    levels = [level for level in LEVELS if any(score.method == level for score in scores)]
+    if levels:
+        yield "; ".join(f"{level}: {LEVELS[level]}" for level in levels)
     if family == "face":
         embedder = next((k.removeprefix("face ") for k, v in results.models.items() if v == model), "")
         judged = [method.name for method in results.methods if method.trained_with == embedder]
@@ -155,20 +166,21 @@ def _cell(method: str, column: Sequence[Score]) -> Cell | None:
         _BAR_PX * (value - least) / span
         for value in (_or(score.low, score.mean), score.mean, _or(score.high, score.mean))
     ]
-    means = [round(one.mean, about.digits) for one in column if one.headline]
+    means = [round(one.mean, about.digits) for one in column if one.headline and one.method not in LEVELS]
     best = {"higher": max, "lower": min}.get(about.better)
     return Cell(
-        text=f"{score.mean:.{about.digits}f}",
-        interval="" if score.low is None else f"{score.low:.{about.digits}f} – {score.high:.{about.digits}f}",
+        text=f"{score.mean:z.{about.digits}f}",
+        interval="" if score.low is None else f"{score.low:z.{about.digits}f} – {score.high:z.{about.digits}f}",
         left=place[0],
         at=place[1],
         width=max(1.0, place[2] - place[0]),
         best=best is not None
         and score.headline
+        and method not in LEVELS
         and len(set(means)) > 1
         and round(score.mean, about.digits) == best(means),
         headline=score.headline,
-        note=f"{score.images} pictures of {score.people} people",
+        note=f"{score.images} {'photos' if method in LEVELS else 'pictures'} of {score.people} people",
     )
 
 

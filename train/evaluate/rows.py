@@ -8,6 +8,9 @@ from typing import Literal
 
 Family = Literal["face", "prompt", "likeness", "set", "pose", "diversity"]
 TINY = "_tiny"
+REAL, STRANGERS = "real", "strangers"
+LEVELS = {REAL: "other photos of the same person", STRANGERS: "photos of the others of this set"}
+"""What stands among the methods and is none: photos, measured as pictures are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Row:
     prompt: str
     seed: int
     picture: str
-    """Path below the output."""
+    """Path below the output; "" for a photo."""
     metric: str
     model: str
     """What measured it: numbers of different models are never compared."""

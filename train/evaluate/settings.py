@@ -8,9 +8,11 @@ from pydantic import Field, model_validator
 
 from crawl.settings import Settings
 from filter.config import FilterConfig
+from train.commits import COMMITS, with_commits
 
 SetName = Literal["in_train", "out_of_train", "out_of_domain"]
 Embedder = Literal["embedded", "open", "insightface"]
+_VITPOSE = "usyd-community/vitpose-base-simple"
 
 
 class EvaluatePrompt(Settings):
@@ -60,13 +62,20 @@ class EvaluateSettings(Settings):
     insightface_pack: str = Field("buffalo_l", description="Pack of `insightface`.")
     accept_licence: str | None = Field(None, description="Names the non-commercial licence accepted, where one asks.")
     clip: str | None = Field(None, description="CLIP of CLIP-T and CLIP-I: hub name or folder; null: `tiny`, random.")
-    clip_revision: str | None = Field(None, description="Commit of its hub repository.")
+    clip_revision: str | None = Field(
+        None, description="Commit of its hub repository; default: a pinned one for known names, else the newest."
+    )
     inception: Literal["tiny", "tensorflow"] = Field(
         "tiny",
         description="Of FID, KID and IS: TensorFlow's of 2015-12-05, or `tiny`, random: then they are fid_tiny …",
     )
     lpips: Literal["tiny", "alex"] = Field("tiny", description="Backbone of FaceDiv's LPIPS; `tiny` is random.")
     pose: Literal["none", "blazepose", "vitpose"] = Field("none", description="Finds keypoints in generated pictures.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names_have_a_commit(cls, given: object) -> object:
+        return with_commits(given, {"clip": "clip_revision"})
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> EvaluateSettings:
@@ -91,9 +100,8 @@ class EvaluateSettings(Settings):
         return self._filter(models="open", embedder=embedder)
 
     def _filter(self, **keys: object) -> FilterConfig:
-        return FilterConfig.model_validate(
-            {"insightface_pack": self.insightface_pack, "accept_licence": self.accept_licence, **keys}
-        )
+        keys |= {"insightface_pack": self.insightface_pack, "accept_licence": self.accept_licence}
+        return FilterConfig.model_validate(keys | {"vitpose_model": _VITPOSE, "vitpose_revision": COMMITS[_VITPOSE]})
 
 
 class ScheduledSettings(EvaluateSettings):

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -18,7 +19,7 @@ SUFFIXES = (".safetensors", ".bin")
 
 
 def content(suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Flat keys → a file's bytes. `.bin` holds tensors alone: `a.b.c` → {"a": {"b.c": …}}, in the order given."""
+    """Flat keys → a file's bytes. `.bin` holds tensors alone: `a.b.c` → {"a": {"b.c": …}}, `a` as it is, in order."""
     assert suffix in SUFFIXES
     there = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     return _safetensors(there, metadata) if suffix == ".safetensors" else _torch(there)
@@ -35,10 +36,13 @@ def _safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> byt
 
 
 def _torch(tensors: dict[str, Tensor]) -> bytes:
-    nested: dict[str, dict[str, Tensor]] = {}
+    nested: dict[str, Any] = {}
     for key, value in tensors.items():
-        first, _, rest = key.partition(".")
-        nested.setdefault(first, {})[rest] = value
+        first, dot, rest = key.partition(".")
+        if dot:
+            nested.setdefault(first, {})[rest] = value
+        else:
+            nested[key] = value
     file = io.BytesIO()
     torch.save(nested, file)
     return file.getvalue()

@@ -42,6 +42,7 @@ def metadata(run: TrainRun, about: Mapping[str, Any], format: str) -> dict[str, 
         "modelspec.implementation": "diffusers",
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.title": f"{run.adapter.kind} on {run.base.family}",
+        "modelspec.trigger_phrase": getattr(run.adapter, "placeholder_token", getattr(run.adapter, "identifier", None)),
     }
     trained = {"ss_base_model_version": version, "ss_steps": about["step"], **_kohya(run)}
     entries = {"format": "pt", **own, **spec, **trained}

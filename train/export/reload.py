@@ -13,20 +13,24 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.utils import logging
+from diffusers.utils import logging as diffusers_log
 from torch import Tensor
+from transformers.utils import logging as transformers_log
 
 from train.adapters import load_adapter
-from train.adapters.adapter import Adapter
+from train.adapters.adapter import Adapter, Conditions
 from train.adapters.ip_adapter import IpAdapter
 from train.adapters.published import load_into, read_weights
+from train.adapters.textual_inversion import TextualInversion
 from train.base_models import Base
 from train.data.batch import Batch
+from train.export.learned_word import with_word
 from train.export.probe import probe
 from train.step import denoise
 from train.trained import unet_parameters
 
 _TIMESTEPS = (3, 500)
+_LOGS: tuple[Any, ...] = (diffusers_log, transformers_log)
 
 
 @torch.no_grad()
@@ -61,15 +65,18 @@ def _in_diffusers(adapter: Adapter, path: str, format: str) -> Callable[[Batch],
     """The file in a diffusers pipeline, by its own loader."""
     base, file = adapter.base, Path(path)
     unet = bare_unet(base, adapter)
+    read: Callable[[Batch], Conditions] = adapter.conditions
     with _quiet():
         pipeline = _pipeline(base, unet)
         if isinstance(adapter, IpAdapter):
             pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name, image_encoder_folder=None)
+        elif isinstance(adapter, TextualInversion):
+            read = with_word(pipeline, path, adapter.settings.placeholder_token)
         else:
             pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
 
     def predict(batch: Batch) -> Tensor:
-        conditions = adapter.conditions(batch)
+        conditions = read(batch)
         added: dict[str, Any] = {}
         if isinstance(adapter, IpAdapter):
             added["image_embeds"] = [adapter.features(batch).float()]
@@ -104,13 +111,15 @@ def _pipeline(base: Base, unet: UNet2DConditionModel) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without diffusers' remarks on what is not in the file, and need not be."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    """Without the libraries' remarks on what is not in the file, and need not be, and on how a new word begins."""
+    before = [library.get_verbosity() for library in _LOGS]
+    for library in _LOGS:
+        library.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        for library, verbosity in zip(_LOGS, before, strict=True):
+            library.set_verbosity(verbosity)
 
 
 def _timesteps(batch: Batch) -> Tensor:

@@ -127,7 +127,7 @@ def test_a_lora_file_loads_in_diffusers(tmp_path):
     exported = write(
         run, adapter.eval(), {"step": 1, "data": "d", "made_with": {}}, "diffusers", f"{tmp_path}/lora.safetensors"
     )
-    assert exported.difference < 1e-5
+    assert exported.difference <= 2e-6
 
 
 def run_file(tmp_path, adapter, identities=("k",), **loop):

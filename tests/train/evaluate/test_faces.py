@@ -56,6 +56,17 @@ def test_sims_to_reference_others_centre_and_the_gap_between(meter, astronaut, s
     assert alone["face_sim_held_out"] is alone["copy_paste_gap"] is None
 
 
+def test_what_nothing_can_be_compared_with_is_no_fault_of_the_picture(meter, sample):
+    """A person with one photo has no other photos: no number, so that none counts as 0 either."""
+    alone = meter.likeness([sample], [])
+    metrics = ["no_face", "face_sim_reference", "face_sim_centre"]
+    for vectors, without in ((meter.seen(sample), False), (None, True)):
+        told = list(meter.numbers(alone, vectors))
+        assert [metric for metric, _, _ in told] == metrics
+        assert told[0][2] == without
+        assert [value is None for _, _, value in told[1:]] == [without] * 2
+
+
 def test_a_small_picture_is_enlarged_and_a_picture_of_nobody_has_no_face(meter, astronaut):
     assert meter.look(astronaut[0].resize((96, 96), Image.Resampling.LANCZOS)) is not None
     assert meter.look(Image.new("RGB", (64, 64))) is None

@@ -1,6 +1,10 @@
 """Evaluation while training: in the log, on a schedule; two processes give what one gives."""
 
+import subprocess
+import sys
+import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +19,17 @@ from train.run import train
 
 SMALL = {"every": 2, "people": 2, "images": 2, "photos": 2, "steps": 1, "merge_step": 0, "guidance": 1.0}
 
+_SCRIPT = """
+    import runpy, sys
+    from train.evaluate import faces
+    from train.config import TrainRun
+    from train.run import train
+
+    detector = runpy.run_path(sys.argv[2])["Detector"]
+    faces.load_detector = lambda config: detector()
+    sys.exit(train(TrainRun.model_validate_json(open(sys.argv[1]).read())))
+"""
+
 
 @pytest.fixture
 def run(tiny_run, people, settings):
@@ -28,14 +43,30 @@ def run(tiny_run, people, settings):
 
 
 @pytest.mark.slow
-def test_it_is_logged_when_it_is_time_and_at_the_end(run, faces, tmp_path, capsys):
+def test_it_is_logged_when_it_is_time_and_two_processes_log_the_same(run, faces, tmp_path, capsys):
+    """The two are real, under torchrun, over gloo: they train, draw, measure and gather, and one of them writes."""
     assert train(run) == 0
-    lines = [line for line in read_metrics(tmp_path / "run") if any(key.startswith("evaluate/") for key in line)]
-    assert [line["step"] for line in lines] == [2, 4]
-    names = {key.split("/")[2] for key in lines[0] if "/" in key}
+    said = capsys.readouterr().out.count("in_train no_face 0.000")
+    assert said == 2
+    alone = _evaluated(tmp_path / "run")
+    assert [line["step"] for line in alone] == [2, 4]
+    names = {key.split("/")[2] for key in alone[0] if "/" in key}
     assert {"face_sim_reference", "no_face", "clip_t_tiny_clean", "clip_i_tiny_photo", "face_div_tiny"} <= names
-    assert lines[0] != {**lines[1], "step": 2}, "the weights have changed"
-    assert "in_train no_face 0.000" in capsys.readouterr().out
+    assert alone[0] != {**alone[1], "step": 2}, "the weights have changed"
+
+    script, config = tmp_path / "two.py", tmp_path / "two.json"
+    script.write_text(textwrap.dedent(_SCRIPT))
+    config.write_text(run.model_copy(update={"output": str(tmp_path / "two")}).model_dump_json())
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = [str(script), str(config), str(Path(__file__).with_name("conftest.py"))]
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 × cpu") == 1
+    assert done.stdout.count("in_train no_face 0.000") == said
+    together = _evaluated(tmp_path / "two")
+    assert len(together) == len(alone)
+    for line, other in zip(alone, together, strict=True):
+        assert other == pytest.approx(line, abs=2e-3), "pictures round as they are drawn beside others"
 
 
 @pytest.mark.slow
@@ -64,3 +95,9 @@ def test_two_processes_measure_what_one_measures(run, faces):
     assert first.own
     assert second.own
     assert torch.is_grad_enabled()
+
+
+def _evaluated(folder):
+    """Lines of the log that evaluation wrote, without clocks."""
+    lines = [line for line in read_metrics(folder) if any(key.startswith("evaluate/") for key in line)]
+    return [{key: line[key] for key in line if key == "step" or key.startswith("evaluate/")} for line in lines]
