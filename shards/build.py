@@ -34,8 +34,8 @@ from filter.doubles import find_doubles
 from filter.models import licences
 from shards.card import write_card
 from shards.config import BuildRun
+from shards.format.index import FORMAT
 from shards.identities import Identity, read_identities
-from shards.index import FORMAT
 from shards.pack import shards_are_there
 from shards.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
 from shards.removal.intent import refuse_half_removed

@@ -14,7 +14,7 @@ from typing import Any
 from crawl.output import Output
 from shards.card import CARD, card_files, write_card
 from shards.croissant import CROISSANT
-from shards.index import INDEX, read_index
+from shards.format.index import INDEX, read_index
 from shards.ledger import FILE as LEDGER
 from shards.ledger import read_ledger
 

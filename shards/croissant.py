@@ -13,7 +13,7 @@ from typing import Any
 
 from crawl.photo import PHOTO_KEY_LENGTH
 from shards.facts import Facts
-from shards.index import FOLDER, ShardRow
+from shards.format.index import FOLDER, ShardRow
 from shards.ledger import FILE as LEDGER
 from shards.licence_links import link
 from shards.statements import BIASES, LIMITS, OBEYED, chosen, found, removal

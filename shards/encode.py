@@ -23,8 +23,8 @@ from shards.encoders.pictures import ClipVision, FaceEncoder, Vae
 from shards.encoders.rows import AT_ONCE, clip_states, face_embeddings, latent_stats, text_states
 from shards.encoders.text import TextEncoders
 from shards.feature_tars import FeatureTars
+from shards.format.sample import Sample
 from shards.read import Dataset
-from shards.sample import Sample
 
 _READ = 4 * AT_ONCE
 """Samples in memory."""

@@ -25,13 +25,13 @@ from crawl.output import Output
 from crawl.status import unlisted
 from filter.models import EMBEDDERS, licences, min_face_score
 from shards.config import BuildRun
+from shards.format.index import Index, ShardRow, read_index
+from shards.format.tar import ShardError
 from shards.identities import FILE as IDENTITIES
 from shards.identities import UNKNOWN_LICENCE, Identity, read_identities
-from shards.index import Index, ShardRow, read_index
 from shards.ledger import FILE as LEDGER
 from shards.ledger import FunnelStep, funnel, read_ledger
 from shards.read import Dataset
-from shards.tar import ShardError
 from shards.version import dataset_version
 
 CARRIED = b"personae.card"

@@ -16,11 +16,11 @@ from typing import IO
 import numpy as np
 
 from crawl.errors import InputError
-from shards.checksum import Both
 from shards.features import INDEX, Array, MadeFrom, feature_output, feature_region, read_made_from, write_made_from
-from shards.index import SHARD_NAME, Index, IndexRow, ShardRow, write_index
-from shards.sample import Sample
-from shards.tar import END, regions
+from shards.format.checksum import Both
+from shards.format.index import SHARD_NAME, Index, IndexRow, ShardRow, write_index
+from shards.format.sample import Sample
+from shards.format.tar import END, regions
 
 
 class FeatureTars:

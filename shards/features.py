@@ -19,10 +19,10 @@ import numpy.typing as npt
 from crawl.errors import InputError, one_line
 from crawl.output import Output
 from shards.encoders.config import DType
-from shards.files import ShardFiles, Verify
-from shards.index import Index, read_index
+from shards.format.files import ShardFiles, Verify
+from shards.format.index import Index, read_index
+from shards.format.tar import ShardError, packed, unpack
 from shards.read import npy_array
-from shards.tar import ShardError, packed, unpack
 
 FOLDER = "features"
 INDEX = "index.json"

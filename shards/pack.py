@@ -13,10 +13,10 @@ from crawl.stage import Tick
 from crawl.tables import Entry, Tables, fingerprint
 from filter.portrait import Portrait
 from shards.config import BuildRun
-from shards.index import IndexRow, ShardRow
-from shards.sample import Sample, to_sample
-from shards.tar import sample_size
-from shards.write import write_bucket
+from shards.format.index import IndexRow, ShardRow
+from shards.format.sample import Sample, to_sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 
 VERSION = 3
 TARS = "tars"

@@ -14,7 +14,7 @@ from crawl.config import apply, dump, validated
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.config import BuildRun
-from shards.index import FORMAT
+from shards.format.index import FORMAT
 
 RESOLVED = "config.resolved.yaml"
 

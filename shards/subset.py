@@ -22,18 +22,18 @@ from filter.decide import IDENTITIES as CENTRES
 from filter.verify import IdentityFinding
 from shards.card import write_card
 from shards.config import BuildRun
+from shards.format.index import INDEX, IndexRow, ShardRow, write_index
+from shards.format.sample import Sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 from shards.identities import FILE as IDENTITIES
 from shards.identities import Identity, read_identities, recounted, save_identities
-from shards.index import INDEX, IndexRow, ShardRow, write_index
 from shards.ledger import FILE as LEDGER
 from shards.ledger import LedgerRow, read_ledger, removed_row, save_ledger
 from shards.read import Dataset
 from shards.removal.intent import refuse_half_removed
 from shards.resolved import RESOLVED, write_resolved
-from shards.sample import Sample
-from shards.tar import sample_size
 from shards.whole import resolved_run
-from shards.write import write_bucket
 
 MADE_FROM = "made_from.json"
 UNFINISHED = ".unfinished"

@@ -21,8 +21,8 @@ from crawl.tombstones import REMOVED, read_tombstones, write_tombstones
 from shards.card import CARD, write_card
 from shards.config import BuildRun
 from shards.croissant import CROISSANT
+from shards.format.index import FOLDER, INDEX, read_index
 from shards.identities import FILE as IDENTITIES
-from shards.index import FOLDER, INDEX, read_index
 from shards.ledger import FILE as LEDGER
 from shards.removal.cached import purge_features
 from shards.removal.intent import FILE as INTENT

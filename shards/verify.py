@@ -18,11 +18,11 @@ from crawl.errors import InputError
 from crawl.output import Output
 from crawl.photo import bucket_of
 from crawl.tombstones import NO_TOMBSTONES, Tombstones, read_tombstones
-from shards.checksum import Both
-from shards.index import FOLDER, INDEX, Index, IndexRow, ShardRow, place_of, read_index
+from shards.format.checksum import Both
+from shards.format.index import FOLDER, INDEX, Index, IndexRow, ShardRow, place_of, read_index
+from shards.format.sample import Sample
+from shards.format.tar import ShardError, regions
 from shards.read import parse_sample
-from shards.sample import Sample
-from shards.tar import ShardError, regions
 from shards.verify_beside import problems_beside
 from shards.verify_parallel import SideBySide, side_by_side, worth
 from shards.verify_sample import FIELDS as FIELDS

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
-from shards.index import IndexRow, ShardRow
+from shards.format.index import IndexRow, ShardRow
 
 Found = TypeVar("Found")
 Work = tuple[ShardRow, list[IndexRow]]

@@ -15,7 +15,7 @@ from crawl.containers import header_pixels
 from crawl.decode import decode
 from crawl.photo import Rejection
 from filter.keypoints import NAMES
-from shards.sample import Sample
+from shards.format.sample import Sample
 
 _NUMBER = (int, float)
 FIELDS: dict[str, type | tuple[type, ...]] = {

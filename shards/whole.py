@@ -17,9 +17,9 @@ from crawl.tombstones import read_tombstones
 from filter.doubles import find_doubles
 from filter.names import Finding
 from shards.config import BuildRun
+from shards.format.index import INDEX, write_index
 from shards.identities import FILE as IDENTITIES
 from shards.identities import write_identities
-from shards.index import INDEX, write_index
 from shards.ledger import FILE as LEDGER
 from shards.ledger import ledger_fingerprint, write_ledger
 from shards.pack import index_rows, shard_rows

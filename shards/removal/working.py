@@ -25,7 +25,7 @@ from filter.names import Finding
 from filter.portrait import Portrait
 from filter.scan import Scanned
 from shards.config import BuildRun
-from shards.index import FOLDER, SHARD_NAME
+from shards.format.index import FOLDER, SHARD_NAME
 from shards.pack import TARS, PackStage
 from shards.removal.intent import Intent
 from shards.removal.truth import restamp_tables, restamp_targets, stages

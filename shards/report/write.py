@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from crawl.errors import InputError
 from crawl.output import Output
+from shards.format.sample import Sample
 from shards.identities import Identity
 from shards.ledger import LedgerRow
 from shards.report.folder import Folder
@@ -20,7 +21,6 @@ from shards.report.people import PersonView, least_cosine, person_view
 from shards.report.photos import Viewer
 from shards.report.survey import Survey, spread
 from shards.report.thumbnails import Picture, inlined
-from shards.sample import Sample
 
 REPORT = "report.html"
 MAX_PICTURE_BYTES = 22_000_000

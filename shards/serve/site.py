@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from shards.format.sample import Sample
+from shards.format.tar import ShardError
 from shards.ledger import LedgerRow
 from shards.report.charts import Chart
 from shards.report.folder import Folder
@@ -26,9 +28,7 @@ from shards.report.people import least_cosine, person_view
 from shards.report.photos import COSINES, Viewer
 from shards.report.survey import spread
 from shards.report.thumbnails import Picture, thumbnail
-from shards.sample import Sample
 from shards.serve.paging import Paging
-from shards.tar import ShardError
 
 PEOPLE_A_PAGE, PHOTOS_A_PAGE = 100, 96
 NOBODY = "-"

@@ -22,17 +22,17 @@ from filter.verify import IdentityFinding
 from shards.__main__ import main
 from shards.card import write_card
 from shards.config import BuildRun
+from shards.format.index import INDEX, read_index, write_index
+from shards.format.sample import to_sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 from shards.identities import Identity, read_identities, recounted, save_identities
-from shards.index import INDEX, read_index, write_index
 from shards.ledger import funnel, read_ledger, row_of, save_ledger
 from shards.merge import merge
 from shards.read import Dataset
 from shards.resolved import RESOLVED, write_resolved
-from shards.sample import to_sample
 from shards.split import sample, split
-from shards.tar import sample_size
 from shards.verify import verify_dataset
-from shards.write import write_bucket
 
 BUCKETS = 2
 

@@ -13,7 +13,7 @@ import pytest
 from crawl.output import Output
 from shards.card import write_card
 from shards.croissant import CROISSANT
-from shards.index import read_index
+from shards.format.index import read_index
 from shards.ledger import FILE as LEDGER
 from shards.read import Dataset
 
@@ -103,7 +103,7 @@ def test_an_empty_dataset_has_a_croissant_too(tmp_path, finished_dataset, outsid
         empty.write(name, finished_dataset.read(name))
     import pyarrow.parquet as pq
 
-    from shards.index import write_index
+    from shards.format.index import write_index
 
     write_index(empty, 1, [], [])
     table = pq.read_table(finished_dataset.path(LEDGER))

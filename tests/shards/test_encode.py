@@ -18,8 +18,8 @@ from shards.encoders.digest import encoder_digest, stamps
 from shards.encoders.inputs import as_tensor, crop_image, face_image, resized
 from shards.encoders.load import load_clip, load_face, load_text, load_vae
 from shards.features import Feature, feature_output
+from shards.format.tar import ShardError
 from shards.read import Dataset
-from shards.tar import ShardError
 
 ALL = get_args(FeatureName)
 

@@ -17,9 +17,9 @@ import pytest
 import xxhash
 
 from crawl.output import Output
-from shards.index import INDEX, IndexRow, ShardRow, write_index
+from shards.format.index import INDEX, IndexRow, ShardRow, write_index
+from shards.format.tar import ShardError
 from shards.read import Dataset
-from shards.tar import ShardError
 from shards.verify import verify_dataset, verify_tar
 
 TAR = "shards/00000-000.tar"

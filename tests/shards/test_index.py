@@ -10,7 +10,7 @@ import pytest
 
 from crawl.errors import InputError
 from crawl.output import Output
-from shards.index import INDEX, IndexRow, ShardRow, read_index, write_index
+from shards.format.index import INDEX, IndexRow, ShardRow, read_index, write_index
 
 
 def test_what_is_written_is_read(tmp_path, make_bucket, write):

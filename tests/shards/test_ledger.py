@@ -9,7 +9,7 @@ from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.tables import Entry, Tables
 from filter.decide import Verified
-from shards.index import IndexRow
+from shards.format.index import IndexRow
 from shards.ledger import NotConserved, bucket_ledger, funnel, read_ledger, write_ledger
 
 

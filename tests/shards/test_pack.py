@@ -11,7 +11,7 @@ from shards.pack import TARS, shard_rows, shards_are_there
 
 @dataclass(frozen=True)
 class ShardRow1:
-    """`shards.index.ShardRow` before it had a fast checksum."""
+    """`shards.format.index.ShardRow` before it had a fast checksum."""
 
     file: str
     num_bytes: int

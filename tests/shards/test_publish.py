@@ -14,7 +14,7 @@ from crawl.errors import InputError
 from crawl.output import Output
 from shards.__main__ import main
 from shards.card_check import differences
-from shards.index import read_index, write_index
+from shards.format.index import read_index, write_index
 from shards.read import Dataset
 from shards.resolved import read_resolved
 from shards.staging import MARK, stage

@@ -22,11 +22,11 @@ from crawl.tombstones import NO_TOMBSTONES, write_tombstones
 from shards.__main__ import main
 from shards.feature_tars import FeatureTars
 from shards.features import MadeFrom
-from shards.index import INDEX, ShardRow, read_index, write_index
+from shards.format.index import INDEX, ShardRow, read_index, write_index
+from shards.format.sample import to_sample
+from shards.format.tar import sample_size
 from shards.ledger import row_of, save_ledger
 from shards.read import Dataset
-from shards.sample import to_sample
-from shards.tar import sample_size
 from shards.verify import FIELDS, rows_by_shard, verify_dataset, verify_shard, verify_tar
 from shards.verify_parallel import on_ray, worth
 

@@ -20,11 +20,11 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-import shards.tar
-import shards.write
+import shards.format.tar
+import shards.format.write
 from crawl.output import Output
-from shards.tar import BLOCK, END, header, pack, sample_size
-from shards.write import plan_shards, write_bucket
+from shards.format.tar import BLOCK, END, header, pack, sample_size
+from shards.format.write import plan_shards, write_bucket
 
 SAMPLE_BYTES = st.integers(1, 40).map(lambda blocks: blocks * BLOCK)
 PEOPLE = st.lists(st.lists(SAMPLE_BYTES, min_size=1, max_size=8), max_size=12)
@@ -143,7 +143,7 @@ def test_what_no_reader_takes_is_not_written(tmp_path, make_bucket, write, monke
             write(output, 0, [replace(sample, features=features)])
     with pytest.raises(ValueError, match="not JSON compliant"):
         write(output, 0, [replace(sample, metadata={**sample.metadata, "face_score": math.nan})])
-    monkeypatch.setattr(shards.tar, "MAX_MEMBER_BYTES", 100)
+    monkeypatch.setattr(shards.format.tar, "MAX_MEMBER_BYTES", 100)
     with pytest.raises(ValueError, match=r"a member may have 100"):
         write(output, 0, [sample])
     assert os.listdir(tmp_path / "shards") == []
@@ -165,7 +165,7 @@ def test_memory_holds_one_sample(tmp_path, make_bucket):
 
 def test_storing_begins_early_and_every_byte_once(tmp_path, make_bucket, write, monkeypatch):
     samples, told = make_bucket([4, 3]), []
-    monkeypatch.setattr(shards.write, "_WRITE_BACK_BYTES", sample_size(samples[0]) + 1)
+    monkeypatch.setattr(shards.format.write, "_WRITE_BACK_BYTES", sample_size(samples[0]) + 1)
     monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: told.append(arguments[1:3]), raising=False)
     (shard,), rows = write(Output(str(tmp_path)), 0, samples)
     assert [start for start, _ in told] == [0, *(start + length for start, length in told[:-1])]
@@ -192,8 +192,8 @@ KILLED_WRITER = """
 import itertools, os, pickle, signal, sys
 sys.path.insert(0, os.getcwd())
 from crawl.output import Output
-from shards.tar import sample_size
-from shards.write import write_bucket
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 
 samples = pickle.load(sys.stdin.buffer)
 sizes = [(s.identity, sample_size(s)) for s in samples]
@@ -261,8 +261,8 @@ import os, pickle, resource, signal, sys
 sys.path.insert(0, os.getcwd())
 from crawl.errors import one_line
 from crawl.output import Output
-from shards.tar import sample_size
-from shards.write import write_bucket
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 
 samples = pickle.load(sys.stdin.buffer)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -12,7 +12,7 @@ from crawl.errors import InputError
 from shards.encoders.config import FeatureName
 from shards.encoders.digest import Encoder, stamps
 from shards.features import MADE_FROM, Feature, feature_output, read_made_from
-from shards.index import Index
+from shards.format.index import Index
 from train.adapters.adapter import Needs
 from train.base_models import Base
 from train.data.encoded import CLIP_FEATURES, TEXT_FEATURES

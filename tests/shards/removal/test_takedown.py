@@ -24,7 +24,7 @@ from filter.portrait import Portrait
 from shards.__main__ import main
 from shards.feature_tars import FeatureTars
 from shards.features import Feature, MadeFrom
-from shards.index import read_index
+from shards.format.index import read_index
 from shards.ledger import funnel, read_ledger
 from shards.read import Dataset
 from shards.removal.request import request

@@ -17,8 +17,8 @@ from filter.config import FilterConfig, VerifyConfig
 from filter.models import EMBEDDERS
 from shards.__main__ import main
 from shards.facts import Carried
+from shards.format.index import write_index
 from shards.identities import Identity, read_identities
-from shards.index import write_index
 from shards.ledger import LedgerRow
 from shards.public import public_identities, public_ledger
 from shards.report.folder import Folder

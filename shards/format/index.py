@@ -21,8 +21,8 @@ import numpy.typing as npt
 from crawl.errors import InputError, one_line
 from crawl.output import Output
 from crawl.photo import IDENTITY_KEY_LENGTH, PHOTO_KEY_LENGTH
-from shards.checksum import HEX_DIGITS, Checksum
-from shards.tar import BLOCK, END
+from shards.format.checksum import HEX_DIGITS, Checksum
+from shards.format.tar import BLOCK, END
 
 FORMAT = 1
 FOLDER = "shards"

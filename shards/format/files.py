@@ -17,9 +17,9 @@ from concurrent.futures import Future
 from typing import IO, Any, Literal, Protocol
 
 from crawl.output import Output
-from shards.checksum import Checksum, start
-from shards.index import FOLDER, Index
-from shards.tar import END, ShardError
+from shards.format.checksum import Checksum, start
+from shards.format.index import FOLDER, Index
+from shards.format.tar import END, ShardError
 
 Verify = Literal["first", "sha256", "never"]
 """Checked when a tar is first opened: the index's fast checksum, its SHA-256, or size and end alone."""

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import IO
 
 from crawl.errors import InputError
-from shards.sample import Sample
+from shards.format.sample import Sample
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from shards.tar import ShardError
+from shards.format.tar import ShardError
 
 Item = TypeVar("Item")
 OnBadShard = Literal["raise", "skip"]

@@ -1,7 +1,7 @@
 """Writing one identity bucket's shards: `shards/BBBBB-NNN.tar`, the same samples always as the same bytes.
 
 Memory holds one sample. A shard appears under its name complete or not at all. Knows nothing of where
-samples come from; the index of the whole dataset is `shards.index`'s.
+samples come from; the index of the whole dataset is `shards.format.index`'s.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from operator import itemgetter
 from typing import IO
 
 from crawl.output import Output
-from shards.checksum import Both
-from shards.index import FOLDER, SHARD_NAME, IndexRow, ShardRow, shard_name
-from shards.sample import Sample
-from shards.tar import END, parts
+from shards.format.checksum import Both
+from shards.format.index import FOLDER, SHARD_NAME, IndexRow, ShardRow, shard_name
+from shards.format.sample import Sample
+from shards.format.tar import END, parts
 
 _WRITE_BACK_BYTES = 8 << 20
 
