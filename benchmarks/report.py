@@ -32,12 +32,12 @@ from filter.portrait import Portrait
 from filter.resolution import Measures
 from filter.scan import Scanned
 from filter.verify import IdentityFinding
+from shards.beside.identities import Identity
+from shards.beside.ledger import LedgerRow
 from shards.format.index import write_index
 from shards.format.sample import Sample, to_sample
 from shards.format.tar import sample_size
 from shards.format.write import write_bucket
-from shards.identities import Identity
-from shards.ledger import LedgerRow
 from shards.report.write import write_report
 
 PEOPLE, KEPT, REJECTED, COPIES = 40, 19, 4, 2

@@ -32,14 +32,14 @@ from crawl.stage import pending
 from crawl.tables import Tables
 from filter.doubles import find_doubles
 from filter.models import licences
+from shards.beside.identities import Identity, read_identities
+from shards.beside.resolved import RESOLVED, write_resolved
 from shards.card import write_card
 from shards.config import BuildRun
 from shards.format.index import FORMAT
-from shards.identities import Identity, read_identities
 from shards.pack import shards_are_there
 from shards.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
 from shards.removal.intent import refuse_half_removed
-from shards.resolved import RESOLVED, write_resolved
 from shards.stages import first_half, first_work, second_half, second_half_gpus, second_work
 from shards.takedown import forget_returned
 from shards.whole import is_whole, only_one, whole_stamp, write_whole

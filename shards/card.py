@@ -12,12 +12,12 @@ import yaml
 
 from crawl.output import Output
 from filter.keypoints import NAMES
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.resolved import read_resolved
 from shards.config import BuildRun
 from shards.croissant import CROISSANT, croissant_text
 from shards.facts import Facts, gather
-from shards.ledger import FILE as LEDGER
 from shards.licence_links import hub_licence, link, meaning
-from shards.resolved import read_resolved
 from shards.statements import BIASES, LIMITS, OBEYED, chosen, found, removal
 
 CARD = "README.md"

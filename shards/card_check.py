@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from crawl.output import Output
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import read_ledger
 from shards.card import CARD, card_files, write_card
 from shards.croissant import CROISSANT
 from shards.format.index import INDEX, read_index
-from shards.ledger import FILE as LEDGER
-from shards.ledger import read_ledger
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
 _LONG = 60

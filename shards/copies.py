@@ -20,7 +20,7 @@ from crawl.tombstones import nameless
 from filter.duplicates import DUPLICATE
 from filter.duplicates import STAGE as DUPLICATES
 from filter.resolution import measure
-from shards.ledger import LedgerRow, row_of
+from shards.beside.ledger import LedgerRow, row_of
 from shards.subset import Material
 
 

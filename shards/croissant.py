@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from crawl.photo import PHOTO_KEY_LENGTH
+from shards.beside.ledger import FILE as LEDGER
 from shards.facts import Facts
 from shards.format.index import FOLDER, ShardRow
-from shards.ledger import FILE as LEDGER
 from shards.licence_links import link
 from shards.statements import BIASES, LIMITS, OBEYED, chosen, found, removal
 

@@ -24,15 +24,15 @@ from crawl.licence import most_restrictive
 from crawl.output import Output
 from crawl.status import unlisted
 from filter.models import EMBEDDERS, licences, min_face_score
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import UNKNOWN_LICENCE, Identity, read_identities
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import FunnelStep, funnel, read_ledger
+from shards.beside.version import dataset_version
 from shards.config import BuildRun
 from shards.format.index import Index, ShardRow, read_index
 from shards.format.tar import ShardError
-from shards.identities import FILE as IDENTITIES
-from shards.identities import UNKNOWN_LICENCE, Identity, read_identities
-from shards.ledger import FILE as LEDGER
-from shards.ledger import FunnelStep, funnel, read_ledger
 from shards.read import Dataset
-from shards.version import dataset_version
 
 CARRIED = b"personae.card"
 """In the metadata of a published ledger: `Carried`, which the stripped folder can no longer tell."""

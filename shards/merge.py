@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from crawl.errors import InputError
 from crawl.photo import Rejection
 from crawl.tombstones import TAKEN_DOWN, Tombstones, united
+from shards.beside.identities import Identity
 from shards.copies import Row, ended, without_copies
-from shards.identities import Identity
 from shards.second_names import second_names
 from shards.subset import Chosen, Material, write_dataset
 

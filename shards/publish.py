@@ -17,11 +17,11 @@ from rich.table import Table
 from crawl.command import console
 from crawl.errors import InputError, one_line
 from crawl.output import Output
+from shards.beside.resolved import read_resolved
 from shards.card import CARD
 from shards.card_check import differences
 from shards.croissant import CROISSANT
 from shards.hub import default_api, send
-from shards.resolved import read_resolved
 from shards.staging import Staged, default_folder, stage
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

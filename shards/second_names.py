@@ -15,7 +15,7 @@ import numpy as np
 from filter.doubles import same_person_cosine
 from filter.names import same_person
 from filter.verify import IdentityFinding
-from shards.identities import Identity
+from shards.beside.identities import Identity
 from shards.subset import Material
 
 

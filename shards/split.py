@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from crawl.errors import InputError
 from filter.doubles import same_person_cosine
 from filter.names import near_pairs
-from shards.ledger import LedgerRow
+from shards.beside.ledger import LedgerRow
 from shards.subset import Chosen, Material, kept_rows, write_dataset
 
 SIDES = ("train", "val", "test")

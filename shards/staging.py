@@ -18,20 +18,20 @@ import pyarrow.parquet as pq
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.tables import arrow_schema, to_record
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import Identity, read_identities
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import read_ledger
+from shards.beside.resolved import write_resolved
 from shards.card import write_card
 from shards.config import BuildRun
 from shards.facts import Facts, carry, gather, read_carried
 from shards.format.index import FOLDER, INDEX, Index, read_index
 from shards.format.sample import Sample
 from shards.format.tar import ShardError
-from shards.identities import FILE as IDENTITIES
-from shards.identities import Identity, read_identities
-from shards.ledger import FILE as LEDGER
-from shards.ledger import read_ledger
 from shards.naming import holds_name
 from shards.public import public_identities, public_ledger, public_settings
 from shards.read import Dataset
-from shards.resolved import write_resolved
 
 MARK = ".staged"
 """In the folder as long as it is ours to throw away."""

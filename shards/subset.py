@@ -20,19 +20,19 @@ from crawl.tables import Tables, from_record
 from crawl.tombstones import Tombstones, read_tombstones, write_tombstones
 from filter.decide import IDENTITIES as CENTRES
 from filter.verify import IdentityFinding
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import Identity, read_identities, recounted, save_identities
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import LedgerRow, read_ledger, removed_row, save_ledger
+from shards.beside.resolved import RESOLVED, write_resolved
 from shards.card import write_card
 from shards.config import BuildRun
 from shards.format.index import INDEX, IndexRow, ShardRow, write_index
 from shards.format.sample import Sample
 from shards.format.tar import sample_size
 from shards.format.write import write_bucket
-from shards.identities import FILE as IDENTITIES
-from shards.identities import Identity, read_identities, recounted, save_identities
-from shards.ledger import FILE as LEDGER
-from shards.ledger import LedgerRow, read_ledger, removed_row, save_ledger
 from shards.read import Dataset
 from shards.removal.intent import refuse_half_removed
-from shards.resolved import RESOLVED, write_resolved
 from shards.whole import resolved_run
 
 MADE_FROM = "made_from.json"

@@ -16,16 +16,16 @@ from crawl.errors import InputError
 from crawl.output import Output
 from crawl.tombstones import FILE as TOMBSTONES
 from crawl.tombstones import read_tombstones
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import read_identities
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import NotConserved, funnel, read_ledger
 from shards.features import FOLDER as FEATURES
 from shards.features import INDEX as FEATURE_INDEX
 from shards.features import feature_output, read_made_from
 from shards.format.checksum import Both
 from shards.format.index import Index, read_index
 from shards.format.tar import ShardError, regions
-from shards.identities import FILE as IDENTITIES
-from shards.identities import read_identities
-from shards.ledger import FILE as LEDGER
-from shards.ledger import NotConserved, funnel, read_ledger
 
 STATUSES = ("kept", "rejected", "failed", "removed")
 INTENT = ".takedown.json"

@@ -16,14 +16,14 @@ from crawl.tables import Tables, fingerprint
 from crawl.tombstones import read_tombstones
 from filter.doubles import find_doubles
 from filter.names import Finding
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import write_identities
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import ledger_fingerprint, write_ledger
+from shards.beside.resolved import RESOLVED, read_resolved
 from shards.config import BuildRun
 from shards.format.index import INDEX, write_index
-from shards.identities import FILE as IDENTITIES
-from shards.identities import write_identities
-from shards.ledger import FILE as LEDGER
-from shards.ledger import ledger_fingerprint, write_ledger
 from shards.pack import index_rows, shard_rows
-from shards.resolved import RESOLVED, read_resolved
 
 _VERSION = 1
 

@@ -17,8 +17,8 @@ from crawl.command import in_words
 from crawl.errors import InputError
 from crawl.status import unlisted
 from crawl.timing import total_timings
-from shards.identities import UNKNOWN_LICENCE
-from shards.ledger import FunnelStep
+from shards.beside.identities import UNKNOWN_LICENCE
+from shards.beside.ledger import FunnelStep
 from shards.report.charts import Chart, funnel_chart, reason_chart
 from shards.report.folder import Folder
 from shards.report.people import findings

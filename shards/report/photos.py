@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from crawl.errors import one_line
 from filter.keypoints import BONES, NAMES, VISIBLE
+from shards.beside.ledger import LedgerRow
 from shards.format.sample import Sample
 from shards.format.tar import ShardError
-from shards.ledger import LedgerRow
 from shards.read import Dataset
 from shards.report.originals import Originals, unseen
 from shards.report.reasons import meaning, measured, number

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from crawl.errors import InputError
 from crawl.output import Output
+from shards.beside.identities import Identity
+from shards.beside.ledger import LedgerRow
 from shards.format.sample import Sample
-from shards.identities import Identity
-from shards.ledger import LedgerRow
 from shards.report.folder import Folder
 from shards.report.originals import Originals
 from shards.report.overview import overview

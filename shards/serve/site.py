@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from shards.beside.ledger import LedgerRow
 from shards.format.sample import Sample
 from shards.format.tar import ShardError
-from shards.ledger import LedgerRow
 from shards.report.charts import Chart
 from shards.report.folder import Folder
 from shards.report.originals import Originals

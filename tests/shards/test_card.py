@@ -14,13 +14,13 @@ from huggingface_hub import DatasetCard
 from crawl.errors import InputError
 from crawl.output import Output
 from shards.__main__ import main
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import funnel, read_ledger
+from shards.beside.resolved import RESOLVED, read_resolved, write_resolved
 from shards.card import CARD, card_files, write_card
 from shards.card_check import differences
 from shards.config import BuildRun
 from shards.croissant import CROISSANT
-from shards.ledger import FILE as LEDGER
-from shards.ledger import funnel, read_ledger
-from shards.resolved import RESOLVED, read_resolved, write_resolved
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ from crawl.tombstones import Tombstones, read_tombstones, write_tombstones
 from filter.decide import IDENTITIES as CENTRES
 from filter.verify import IdentityFinding
 from shards.__main__ import main
+from shards.beside.identities import Identity, read_identities, recounted, save_identities
+from shards.beside.ledger import funnel, read_ledger, row_of, save_ledger
+from shards.beside.resolved import RESOLVED, write_resolved
 from shards.card import write_card
 from shards.config import BuildRun
 from shards.format.index import INDEX, read_index, write_index
 from shards.format.sample import to_sample
 from shards.format.tar import sample_size
 from shards.format.write import write_bucket
-from shards.identities import Identity, read_identities, recounted, save_identities
-from shards.ledger import funnel, read_ledger, row_of, save_ledger
 from shards.merge import merge
 from shards.read import Dataset
-from shards.resolved import RESOLVED, write_resolved
 from shards.split import sample, split
 from shards.verify import verify_dataset
 

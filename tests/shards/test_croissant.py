@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from crawl.output import Output
+from shards.beside.ledger import FILE as LEDGER
 from shards.card import write_card
 from shards.croissant import CROISSANT
 from shards.format.index import read_index
-from shards.ledger import FILE as LEDGER
 from shards.read import Dataset
 
 READ = """

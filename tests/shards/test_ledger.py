@@ -9,8 +9,8 @@ from crawl.output import Output
 from crawl.photo import Photo, Rejection
 from crawl.tables import Entry, Tables
 from filter.decide import Verified
+from shards.beside.ledger import NotConserved, bucket_ledger, funnel, read_ledger, write_ledger
 from shards.format.index import IndexRow
-from shards.ledger import NotConserved, bucket_ledger, funnel, read_ledger, write_ledger
 
 
 def photo(key, source):

@@ -5,10 +5,10 @@ import yaml
 
 from crawl.config import dump
 from crawl.output import Output
+from shards.beside.resolved import read_resolved, write_resolved
 from shards.config import BuildRun
 from shards.facts import carry
 from shards.public import public_settings
-from shards.resolved import read_resolved, write_resolved
 from shards.statements import found
 
 WEB = {

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from crawl.output import Output
+from shards.beside.identities import Identity
+from shards.beside.ledger import LedgerRow
 from shards.format.index import INDEX, IndexRow, ShardRow, read_index, write_index
 from shards.format.sample import to_sample
 from shards.format.tar import REQUIRED
-from shards.identities import Identity
-from shards.ledger import LedgerRow
 from shards.verify import FIELDS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data-format.md"

@@ -20,12 +20,12 @@ from crawl.output import Output
 from crawl.photo import Photo
 from crawl.tombstones import NO_TOMBSTONES, write_tombstones
 from shards.__main__ import main
+from shards.beside.ledger import row_of, save_ledger
 from shards.feature_tars import FeatureTars
 from shards.features import MadeFrom
 from shards.format.index import INDEX, ShardRow, read_index, write_index
 from shards.format.sample import to_sample
 from shards.format.tar import sample_size
-from shards.ledger import row_of, save_ledger
 from shards.read import Dataset
 from shards.verify import FIELDS, rows_by_shard, verify_dataset, verify_shard, verify_tar
 from shards.verify_parallel import on_ray, worth

@@ -6,8 +6,8 @@ import pytest
 
 from crawl.errors import InputError
 from crawl.output import Output
+from shards.beside.version import TOMBSTONES, dataset_version
 from shards.config import BuildRun
-from shards.version import TOMBSTONES, dataset_version
 
 
 def run(version):

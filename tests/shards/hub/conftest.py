@@ -17,8 +17,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import HfApi
 
+from shards.beside.resolved import read_resolved
 from shards.hub import send
-from shards.resolved import read_resolved
 from shards.staging import stage
 
 TOKEN = "hf_thisisasecret"

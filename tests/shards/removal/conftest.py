@@ -27,9 +27,9 @@ from crawl.stage import run_pending
 from crawl.tables import Tables
 from demo.photos import make_photos
 from filter.doubles import find_doubles
+from shards.beside.resolved import write_resolved
 from shards.card import write_card
 from shards.config import BuildRun
-from shards.resolved import write_resolved
 from shards.stages import first_half, second_half
 from shards.takedown import forget_returned
 from shards.whole import is_whole, whole_stamp, write_whole

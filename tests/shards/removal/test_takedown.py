@@ -22,10 +22,10 @@ from crawl.tables import Tables
 from crawl.tombstones import read_tombstones
 from filter.portrait import Portrait
 from shards.__main__ import main
+from shards.beside.ledger import funnel, read_ledger
 from shards.feature_tars import FeatureTars
 from shards.features import Feature, MadeFrom
 from shards.format.index import read_index
-from shards.ledger import funnel, read_ledger
 from shards.read import Dataset
 from shards.removal.request import request
 from shards.takedown import take_down

@@ -16,10 +16,10 @@ from crawl.tables import arrow_schema, to_record
 from filter.config import FilterConfig, VerifyConfig
 from filter.models import EMBEDDERS
 from shards.__main__ import main
+from shards.beside.identities import Identity, read_identities
+from shards.beside.ledger import LedgerRow
 from shards.facts import Carried
 from shards.format.index import write_index
-from shards.identities import Identity, read_identities
-from shards.ledger import LedgerRow
 from shards.public import public_identities, public_ledger
 from shards.report.folder import Folder
 from shards.report.people import least_cosine

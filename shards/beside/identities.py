@@ -19,7 +19,7 @@ from crawl.tables import Tables, arrow_schema, from_record, to_record
 from filter.decide import IDENTITIES
 from filter.names import Finding
 from filter.verify import IdentityFinding
-from shards.ledger import bucket_ledger
+from shards.beside.ledger import bucket_ledger
 
 FILE = "identities.parquet"
 UNKNOWN_LICENCE = "unknown"
