@@ -16,8 +16,8 @@ from shards.build import build
 from shards.card_check import card_command
 from shards.config import BuildRun, EngineConfig
 from shards.encoders.config import encode_run
-from shards.plan import WorkerError, cluster
 from shards.publish import add_publish_arguments, publish_command
+from shards.steps.plan import WorkerError, cluster
 from shards.summary import print_info, print_summary
 from shards.verify import verify_dataset, verify_tar
 from shards.verify_parallel import on_ray

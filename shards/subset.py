@@ -33,7 +33,7 @@ from shards.format.tar import sample_size
 from shards.format.write import write_bucket
 from shards.read import Dataset
 from shards.removal.intent import refuse_half_removed
-from shards.whole import resolved_run
+from shards.steps.whole import resolved_run
 
 MADE_FROM = "made_from.json"
 UNFINISHED = ".unfinished"

@@ -32,7 +32,7 @@ from shards.removal.published import purge_published
 from shards.removal.request import Request, add_request_arguments, requests_of
 from shards.removal.working import purge_tables, write_what_is_left
 from shards.report.write import REPORT, write_report
-from shards.whole import only_one, resolved_run
+from shards.steps.whole import only_one, resolved_run
 
 _SALT_BYTES = 16
 _FEW = 50

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crawl.output import Output
 from crawl.tables import Entry, Tables
-from shards.pack import TARS, shard_rows, shards_are_there
+from shards.steps.pack import TARS, shard_rows, shards_are_there
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from crawl.photo import Photo
 from crawl.stage import BucketWork
 from crawl.tables import Entry, Tables
 from shards.config import EngineConfig
-from shards.plan import WorkerError, must_answer, no_gpus, refuse_open_cluster, run_on_ray
+from shards.steps.plan import WorkerError, must_answer, no_gpus, refuse_open_cluster, run_on_ray
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

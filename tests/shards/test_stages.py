@@ -4,7 +4,7 @@ import pytest
 
 from crawl.errors import InputError
 from shards.config import BuildRun
-from shards.stages import second_half_gpus
+from shards.steps.stages import second_half_gpus
 
 
 def run_of(backend, tensor_parallel=1, pose="none", **engine):

@@ -23,7 +23,7 @@ from shards.beside.ledger import ledger_fingerprint, write_ledger
 from shards.beside.resolved import RESOLVED, read_resolved
 from shards.config import BuildRun
 from shards.format.index import INDEX, write_index
-from shards.pack import index_rows, shard_rows
+from shards.steps.pack import index_rows, shard_rows
 
 _VERSION = 1
 

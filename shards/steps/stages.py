@@ -20,7 +20,7 @@ from filter.names import Finding
 from filter.pose import pose_stages
 from filter.scan import ScanStage
 from shards.config import BuildRun
-from shards.pack import PackStage
+from shards.steps.pack import PackStage
 
 
 def first_half(run: BuildRun, output: Output) -> list[Stage]:
