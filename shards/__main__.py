@@ -13,7 +13,7 @@ from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
 from shards import merge, split, takedown
 from shards.build import build
-from shards.card_check import card_command
+from shards.card.check import card_command
 from shards.config import BuildRun, EngineConfig
 from shards.encoders.config import encode_run
 from shards.publish import add_publish_arguments, publish_command

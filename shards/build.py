@@ -34,7 +34,7 @@ from filter.doubles import find_doubles
 from filter.models import licences
 from shards.beside.identities import Identity, read_identities
 from shards.beside.resolved import RESOLVED, write_resolved
-from shards.card import write_card
+from shards.card.write import write_card
 from shards.config import BuildRun
 from shards.format.index import FORMAT
 from shards.removal.intent import refuse_half_removed

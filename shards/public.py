@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.beside.identities import Identity
+from shards.card.facts import CARRIED, Carried, is_path
 from shards.config import BuildRun, EngineConfig
-from shards.facts import CARRIED, Carried, is_path
 
 WITHHELD = "withheld"
 _OF_KEPT = ("key", "identity", "sha256", "num_bytes", "licence", "author", "page_url", "image_url", "fetched_at",

@@ -18,9 +18,9 @@ from crawl.command import console
 from crawl.errors import InputError, one_line
 from crawl.output import Output
 from shards.beside.resolved import read_resolved
-from shards.card import CARD
-from shards.card_check import differences
-from shards.croissant import CROISSANT
+from shards.card.check import differences
+from shards.card.croissant import CROISSANT
+from shards.card.write import CARD
 from shards.hub import default_api, send
 from shards.staging import Staged, default_folder, stage
 

@@ -23,9 +23,9 @@ from shards.beside.identities import Identity, read_identities
 from shards.beside.ledger import FILE as LEDGER
 from shards.beside.ledger import read_ledger
 from shards.beside.resolved import write_resolved
-from shards.card import write_card
+from shards.card.facts import Facts, carry, gather, read_carried
+from shards.card.write import write_card
 from shards.config import BuildRun
-from shards.facts import Facts, carry, gather, read_carried
 from shards.format.index import FOLDER, INDEX, Index, read_index
 from shards.format.sample import Sample
 from shards.format.tar import ShardError

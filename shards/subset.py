@@ -25,7 +25,7 @@ from shards.beside.identities import Identity, read_identities, recounted, save_
 from shards.beside.ledger import FILE as LEDGER
 from shards.beside.ledger import LedgerRow, read_ledger, removed_row, save_ledger
 from shards.beside.resolved import RESOLVED, write_resolved
-from shards.card import write_card
+from shards.card.write import write_card
 from shards.config import BuildRun
 from shards.format.index import INDEX, IndexRow, ShardRow, write_index
 from shards.format.sample import Sample

@@ -20,9 +20,9 @@ from crawl.tombstones import FILE as TOMBSTONES
 from crawl.tombstones import REMOVED, read_tombstones, write_tombstones
 from shards.beside.identities import FILE as IDENTITIES
 from shards.beside.ledger import FILE as LEDGER
-from shards.card import CARD, write_card
+from shards.card.croissant import CROISSANT
+from shards.card.write import CARD, write_card
 from shards.config import BuildRun
-from shards.croissant import CROISSANT
 from shards.format.index import FOLDER, INDEX, read_index
 from shards.removal.cached import purge_features
 from shards.removal.intent import FILE as INTENT

@@ -17,10 +17,10 @@ from shards.__main__ import main
 from shards.beside.ledger import FILE as LEDGER
 from shards.beside.ledger import funnel, read_ledger
 from shards.beside.resolved import RESOLVED, read_resolved, write_resolved
-from shards.card import CARD, card_files, write_card
-from shards.card_check import differences
+from shards.card.check import differences
+from shards.card.croissant import CROISSANT
+from shards.card.write import CARD, card_files, write_card
 from shards.config import BuildRun
-from shards.croissant import CROISSANT
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from shards.__main__ import main
 from shards.beside.identities import Identity, read_identities, recounted, save_identities
 from shards.beside.ledger import funnel, read_ledger, row_of, save_ledger
 from shards.beside.resolved import RESOLVED, write_resolved
-from shards.card import write_card
+from shards.card.write import write_card
 from shards.config import BuildRun
 from shards.format.index import INDEX, read_index, write_index
 from shards.format.sample import to_sample

@@ -12,8 +12,8 @@ import pytest
 
 from crawl.output import Output
 from shards.beside.ledger import FILE as LEDGER
-from shards.card import write_card
-from shards.croissant import CROISSANT
+from shards.card.croissant import CROISSANT
+from shards.card.write import write_card
 from shards.format.index import read_index
 from shards.read import Dataset
 

@@ -6,10 +6,10 @@ import yaml
 from crawl.config import dump
 from crawl.output import Output
 from shards.beside.resolved import read_resolved, write_resolved
+from shards.card.facts import carry
+from shards.card.statements import found
 from shards.config import BuildRun
-from shards.facts import carry
 from shards.public import public_settings
-from shards.statements import found
 
 WEB = {
     "output": "/home/secret/out",

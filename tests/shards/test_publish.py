@@ -14,7 +14,7 @@ from crawl.errors import InputError
 from crawl.output import Output
 from shards.__main__ import main
 from shards.beside.resolved import read_resolved
-from shards.card_check import differences
+from shards.card.check import differences
 from shards.format.index import read_index, write_index
 from shards.read import Dataset
 from shards.staging import MARK, stage

@@ -28,7 +28,7 @@ from crawl.tables import Tables
 from demo.photos import make_photos
 from filter.doubles import find_doubles
 from shards.beside.resolved import write_resolved
-from shards.card import write_card
+from shards.card.write import write_card
 from shards.config import BuildRun
 from shards.steps.stages import first_half, second_half
 from shards.steps.whole import is_whole, whole_stamp, write_whole

@@ -18,7 +18,7 @@ from filter.models import EMBEDDERS
 from shards.__main__ import main
 from shards.beside.identities import Identity, read_identities
 from shards.beside.ledger import LedgerRow
-from shards.facts import Carried
+from shards.card.facts import Carried
 from shards.format.index import write_index
 from shards.public import public_identities, public_ledger
 from shards.report.folder import Folder

@@ -14,8 +14,8 @@ from typing import Any
 from crawl.output import Output
 from shards.beside.ledger import FILE as LEDGER
 from shards.beside.ledger import read_ledger
-from shards.card import CARD, card_files, write_card
-from shards.croissant import CROISSANT
+from shards.card.croissant import CROISSANT
+from shards.card.write import CARD, card_files, write_card
 from shards.format.index import INDEX, read_index
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")

@@ -1,6 +1,6 @@
 """The dataset card: `README.md` with Hugging Face metadata, and `croissant.json` beside it.
 
-Every number is `shards.facts`'; here is how they are put for people. Names no person.
+Every number is `shards.card.facts`'; here is how they are put for people. Names no person.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from crawl.output import Output
 from filter.keypoints import NAMES
 from shards.beside.ledger import FILE as LEDGER
 from shards.beside.resolved import read_resolved
+from shards.card.croissant import CROISSANT, croissant_text
+from shards.card.facts import Facts, gather
+from shards.card.licence_links import hub_licence, link, meaning
+from shards.card.statements import BIASES, LIMITS, OBEYED, chosen, found, removal
 from shards.config import BuildRun
-from shards.croissant import CROISSANT, croissant_text
-from shards.facts import Facts, gather
-from shards.licence_links import hub_licence, link, meaning
-from shards.statements import BIASES, LIMITS, OBEYED, chosen, found, removal
 
 CARD = "README.md"
 _RECOGNISED = {

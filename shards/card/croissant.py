@@ -13,10 +13,10 @@ from typing import Any
 
 from crawl.photo import PHOTO_KEY_LENGTH
 from shards.beside.ledger import FILE as LEDGER
-from shards.facts import Facts
+from shards.card.facts import Facts
+from shards.card.licence_links import link
+from shards.card.statements import BIASES, LIMITS, OBEYED, chosen, found, removal
 from shards.format.index import FOLDER, ShardRow
-from shards.licence_links import link
-from shards.statements import BIASES, LIMITS, OBEYED, chosen, found, removal
 
 CROISSANT = "croissant.json"
 _KEY = "?" * PHOTO_KEY_LENGTH

@@ -6,7 +6,7 @@ Names no person. Knows nothing of Markdown or JSON-LD.
 from __future__ import annotations
 
 from crawl.people.config import TextPeople
-from shards.facts import Facts
+from shards.card.facts import Facts
 
 BIASES = (
     "Who is in the dataset is who was asked for, and of them what the sources show: it speaks for no population.",
