@@ -31,7 +31,7 @@ from shards.format.index import write_index
 from shards.format.sample import Sample, to_sample
 from shards.format.tar import sample_size
 from shards.format.write import write_bucket
-from shards.verify import verify_dataset
+from shards.verify.dataset import verify_dataset
 
 PHOTOS_A_PERSON = 40
 BUCKETS = 8

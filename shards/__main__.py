@@ -19,8 +19,8 @@ from shards.encoders.config import encode_run
 from shards.publish import add_publish_arguments, publish_command
 from shards.steps.plan import WorkerError, cluster
 from shards.summary import print_info, print_summary
-from shards.verify import verify_dataset, verify_tar
-from shards.verify_parallel import on_ray
+from shards.verify.dataset import verify_dataset, verify_tar
+from shards.verify.parallel import on_ray
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from shards.format.write import write_bucket
 from shards.merge import merge
 from shards.read import Dataset
 from shards.split import sample, split
-from shards.verify import verify_dataset
+from shards.verify.dataset import verify_dataset
 
 BUCKETS = 2
 

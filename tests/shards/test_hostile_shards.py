@@ -20,7 +20,7 @@ from crawl.output import Output
 from shards.format.index import INDEX, IndexRow, ShardRow, write_index
 from shards.format.tar import ShardError
 from shards.read import Dataset
-from shards.verify import verify_dataset, verify_tar
+from shards.verify.dataset import verify_dataset, verify_tar
 
 TAR = "shards/00000-000.tar"
 

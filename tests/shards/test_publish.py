@@ -18,7 +18,7 @@ from shards.card.check import differences
 from shards.format.index import read_index, write_index
 from shards.read import Dataset
 from shards.staging import MARK, stage
-from shards.verify import verify_dataset
+from shards.verify.dataset import verify_dataset
 
 ROOT = Path(__file__).parents[2]
 SECRETS = (

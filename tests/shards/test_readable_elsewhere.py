@@ -20,7 +20,7 @@ from shards.beside.ledger import LedgerRow
 from shards.format.index import INDEX, IndexRow, ShardRow, read_index, write_index
 from shards.format.sample import to_sample
 from shards.format.tar import REQUIRED
-from shards.verify import FIELDS
+from shards.verify.dataset import FIELDS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data-format.md"
 OFFLINE = {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "WDS_SECURE": "1"}

@@ -27,8 +27,8 @@ from shards.format.index import INDEX, ShardRow, read_index, write_index
 from shards.format.sample import to_sample
 from shards.format.tar import sample_size
 from shards.read import Dataset
-from shards.verify import FIELDS, rows_by_shard, verify_dataset, verify_shard, verify_tar
-from shards.verify_parallel import on_ray, worth
+from shards.verify.dataset import FIELDS, rows_by_shard, verify_dataset, verify_shard, verify_tar
+from shards.verify.parallel import on_ray, worth
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from shards.format.index import read_index
 from shards.read import Dataset
 from shards.removal.request import request
 from shards.takedown import take_down
-from shards.verify import verify_dataset
+from shards.verify.dataset import verify_dataset
 
 pytestmark = pytest.mark.slow
 LATENTS = MadeFrom("latents", "test", "0" * 64, "float32", 32)

@@ -23,10 +23,10 @@ from shards.format.index import FOLDER, INDEX, Index, IndexRow, ShardRow, place_
 from shards.format.sample import Sample
 from shards.format.tar import ShardError, regions
 from shards.read import parse_sample
-from shards.verify_beside import problems_beside
-from shards.verify_parallel import SideBySide, side_by_side, worth
-from shards.verify_sample import FIELDS as FIELDS
-from shards.verify_sample import sample_problems
+from shards.verify.beside import problems_beside
+from shards.verify.parallel import SideBySide, side_by_side, worth
+from shards.verify.sample import FIELDS as FIELDS
+from shards.verify.sample import sample_problems
 
 
 @dataclass(slots=True)
