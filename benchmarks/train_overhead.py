@@ -23,8 +23,8 @@ from PIL import Image
 
 from crawl.output import Output
 from crawl.photo import bucket_of, identity_key, photo_key
-from shards.encode import encode
 from shards.encoders.config import EncodeRun
+from shards.features.encode import encode
 from shards.format.index import write_index
 from shards.format.sample import Sample
 from shards.format.tar import sample_size

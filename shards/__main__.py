@@ -107,7 +107,7 @@ def _verify_folder(parsed: argparse.Namespace) -> list[str]:
 
 def _encode(parsed: argparse.Namespace) -> int:
     run = encode_run(parsed.source, parsed.overrides)
-    from shards.encode import encode  # torch and the encoders: seconds
+    from shards.features.encode import encode  # torch and the encoders: seconds
 
     with Bars() as bars:
         for line in encode(run, bars):

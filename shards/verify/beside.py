@@ -20,9 +20,9 @@ from shards.beside.identities import FILE as IDENTITIES
 from shards.beside.identities import read_identities
 from shards.beside.ledger import FILE as LEDGER
 from shards.beside.ledger import NotConserved, funnel, read_ledger
-from shards.features import FOLDER as FEATURES
-from shards.features import INDEX as FEATURE_INDEX
-from shards.features import feature_output, read_made_from
+from shards.features.feature import FOLDER as FEATURES
+from shards.features.feature import INDEX as FEATURE_INDEX
+from shards.features.feature import feature_output, read_made_from
 from shards.format.checksum import Both
 from shards.format.index import Index, read_index
 from shards.format.tar import ShardError, regions

@@ -12,12 +12,12 @@ import torch
 
 from crawl.errors import InputError
 from shards.__main__ import main
-from shards.encode import encode
 from shards.encoders.config import BaseConfig, EncodeRun, FeatureName, encode_run
-from shards.encoders.digest import encoder_digest, stamps
 from shards.encoders.inputs import as_tensor, crop_image, face_image, resized
 from shards.encoders.load import load_clip, load_face, load_text, load_vae
-from shards.features import Feature, feature_output
+from shards.features.digest import encoder_digest, stamps
+from shards.features.encode import encode
+from shards.features.feature import Feature, feature_output
 from shards.format.tar import ShardError
 from shards.read import Dataset
 
@@ -176,7 +176,9 @@ def test_half_precision_halves_the_bytes_and_rounds(encoded, tmp_path, write_dat
 
 def test_what_a_dtype_cannot_hold_is_refused(tmp_path, write_dataset, monkeypatch):
     output, _ = write_dataset(tmp_path / "dataset", counts=((1,), ()))
-    monkeypatch.setattr("shards.encode.latent_stats", lambda vae, images: torch.full((len(images), 8, 8, 8), 1e6))
+    monkeypatch.setattr(
+        "shards.features.encode.latent_stats", lambda vae, images: torch.full((len(images), 8, 8, 8), 1e6)
+    )
     with pytest.raises(InputError, match=r"[0-9a-f]{32}: latents is not finite in float16"):
         made(output, "latents", dtype="float16")
     assert files(output, "latents").keys() == {"made_from.json"}

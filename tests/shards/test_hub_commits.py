@@ -6,9 +6,9 @@ from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 
 from crawl.errors import InputError
 from shards.encoders.config import COMMITS, BaseConfig
-from shards.encoders.digest import encoder_name
 from shards.encoders.load import load_clip, load_vae, part
 from shards.encoders.pictures import ClipVision, Vae
+from shards.features.digest import encoder_name
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 VAE = "madebyollin/sdxl-vae-fp16-fix"

@@ -21,8 +21,8 @@ from crawl.photo import Photo
 from crawl.tombstones import NO_TOMBSTONES, write_tombstones
 from shards.__main__ import main
 from shards.beside.ledger import row_of, save_ledger
-from shards.feature_tars import FeatureTars
-from shards.features import MadeFrom
+from shards.features.feature import MadeFrom
+from shards.features.tars import FeatureTars
 from shards.format.index import INDEX, ShardRow, read_index, write_index
 from shards.format.sample import to_sample
 from shards.format.tar import sample_size

@@ -23,8 +23,8 @@ from crawl.tombstones import read_tombstones
 from filter.portrait import Portrait
 from shards.__main__ import main
 from shards.beside.ledger import funnel, read_ledger
-from shards.feature_tars import FeatureTars
-from shards.features import Feature, MadeFrom
+from shards.features.feature import Feature, MadeFrom
+from shards.features.tars import FeatureTars
 from shards.format.index import read_index
 from shards.read import Dataset
 from shards.removal.request import request

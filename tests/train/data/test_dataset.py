@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from crawl.errors import InputError
-from shards.encode import encode
 from shards.encoders.config import BaseConfig, EncodeRun, FeatureName
+from shards.features.encode import encode
 from shards.format.tar import ShardError
 from shards.read import Dataset
 from train.adapters.adapter import Needs

@@ -1,7 +1,7 @@
 """Cached features: `features/NAME/`, tars and index in the layout of the shards, and what they were made from.
 
 A feature's tars match the dataset's one to one, sample by sample, so the base shards stay as they are and any
-feature can be added or removed by itself. Knows no encoder: `shards.encode` makes them.
+feature can be added or removed by itself. Knows no encoder: `shards.features.encode` makes them.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from crawl.errors import InputError
 from shards.encoders.config import BaseConfig, EncodeRun, FeatureName
-from shards.encoders.digest import stamps
 from shards.encoders.inputs import as_tensor, crop_image, face_image, landmarks_px, resized, target_side_px
 from shards.encoders.load import load_clip, load_face, load_text, load_vae
 from shards.encoders.pictures import ClipVision, FaceEncoder, Vae
 from shards.encoders.rows import AT_ONCE, clip_states, face_embeddings, latent_stats, text_states
 from shards.encoders.text import TextEncoders
-from shards.feature_tars import FeatureTars
+from shards.features.digest import stamps
+from shards.features.tars import FeatureTars
 from shards.format.sample import Sample
 from shards.read import Dataset
 

@@ -16,7 +16,15 @@ from typing import IO
 import numpy as np
 
 from crawl.errors import InputError
-from shards.features import INDEX, Array, MadeFrom, feature_output, feature_region, read_made_from, write_made_from
+from shards.features.feature import (
+    INDEX,
+    Array,
+    MadeFrom,
+    feature_output,
+    feature_region,
+    read_made_from,
+    write_made_from,
+)
 from shards.format.checksum import Both
 from shards.format.index import SHARD_NAME, Index, IndexRow, ShardRow, write_index
 from shards.format.sample import Sample

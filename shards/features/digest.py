@@ -16,7 +16,7 @@ from torch import nn
 from shards.encoders.config import BaseConfig, DType, FeatureName
 from shards.encoders.pictures import ClipVision, FaceEncoder, Vae
 from shards.encoders.text import TextEncoders
-from shards.features import MadeFrom
+from shards.features.feature import MadeFrom
 
 Encoder = Vae | ClipVision | TextEncoders | FaceEncoder
 _NO_MATTER = {"architectures", "transformers_version", "dtype", "torch_dtype", "scaling_factor", "shift_factor"}
