@@ -38,11 +38,11 @@ from shards.card.write import write_card
 from shards.config import BuildRun
 from shards.format.index import FORMAT
 from shards.removal.intent import refuse_half_removed
+from shards.removal.takedown import forget_returned
 from shards.steps.pack import shards_are_there
 from shards.steps.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
 from shards.steps.stages import first_half, first_work, second_half, second_half_gpus, second_work
 from shards.steps.whole import is_whole, only_one, whole_stamp, write_whole
-from shards.takedown import forget_returned
 
 
 @dataclass(frozen=True, slots=True)

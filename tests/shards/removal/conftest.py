@@ -30,9 +30,9 @@ from filter.doubles import find_doubles
 from shards.beside.resolved import write_resolved
 from shards.card.write import write_card
 from shards.config import BuildRun
+from shards.removal.takedown import forget_returned
 from shards.steps.stages import first_half, second_half
 from shards.steps.whole import is_whole, whole_stamp, write_whole
-from shards.takedown import forget_returned
 
 BUCKETS = 4
 PEOPLE = ("group-2", "group-3", "astronaut")

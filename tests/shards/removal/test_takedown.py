@@ -28,7 +28,7 @@ from shards.features.tars import FeatureTars
 from shards.format.index import read_index
 from shards.read import Dataset
 from shards.removal.request import request
-from shards.takedown import take_down
+from shards.removal.takedown import take_down
 from shards.verify.dataset import verify_dataset
 
 pytestmark = pytest.mark.slow
