@@ -11,10 +11,10 @@ from crawl.command import Bars, add_config_arguments
 from crawl.config import load
 from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
-from shards import merge, split
 from shards.build import build
 from shards.card.check import card_command
 from shards.config import BuildRun, EngineConfig
+from shards.derive import merge, split
 from shards.encoders.config import encode_run
 from shards.publish import add_publish_arguments, publish_command
 from shards.removal import takedown

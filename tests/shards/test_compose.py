@@ -25,13 +25,13 @@ from shards.beside.ledger import funnel, read_ledger, row_of, save_ledger
 from shards.beside.resolved import RESOLVED, write_resolved
 from shards.card.write import write_card
 from shards.config import BuildRun
+from shards.derive.merge import merge
+from shards.derive.split import sample, split
 from shards.format.index import INDEX, read_index, write_index
 from shards.format.sample import to_sample
 from shards.format.tar import sample_size
 from shards.format.write import write_bucket
-from shards.merge import merge
 from shards.read import Dataset
-from shards.split import sample, split
 from shards.verify.dataset import verify_dataset
 
 BUCKETS = 2

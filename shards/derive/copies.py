@@ -21,7 +21,7 @@ from filter.duplicates import DUPLICATE
 from filter.duplicates import STAGE as DUPLICATES
 from filter.resolution import measure
 from shards.beside.ledger import LedgerRow, row_of
-from shards.subset import Material
+from shards.derive.subset import Material
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from crawl.errors import InputError
 from filter.doubles import same_person_cosine
 from filter.names import near_pairs
 from shards.beside.ledger import LedgerRow
-from shards.subset import Chosen, Material, kept_rows, write_dataset
+from shards.derive.subset import Chosen, Material, kept_rows, write_dataset
 
 SIDES = ("train", "val", "test")
 

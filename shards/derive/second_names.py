@@ -16,7 +16,7 @@ from filter.doubles import same_person_cosine
 from filter.names import same_person
 from filter.verify import IdentityFinding
 from shards.beside.identities import Identity
-from shards.subset import Material
+from shards.derive.subset import Material
 
 
 def second_names(

@@ -18,9 +18,9 @@ from crawl.errors import InputError
 from crawl.photo import Rejection
 from crawl.tombstones import TAKEN_DOWN, Tombstones, united
 from shards.beside.identities import Identity
-from shards.copies import Row, ended, without_copies
-from shards.second_names import second_names
-from shards.subset import Chosen, Material, write_dataset
+from shards.derive.copies import Row, ended, without_copies
+from shards.derive.second_names import second_names
+from shards.derive.subset import Chosen, Material, write_dataset
 
 _IRRELEVANT = {"output", "engine", "crawl", "shards"}
 """Settings that say nothing of how a sample was made."""
