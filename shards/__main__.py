@@ -16,7 +16,7 @@ from shards.card.check import card_command
 from shards.config import BuildRun, EngineConfig
 from shards.derive import merge, split
 from shards.encoders.config import encode_run
-from shards.publish import add_publish_arguments, publish_command
+from shards.publish.command import add_publish_arguments, publish_command
 from shards.removal import takedown
 from shards.steps.plan import WorkerError, cluster
 from shards.summary import print_info, print_summary

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shards.naming import holds_name
+from shards.publish.naming import holds_name
 
 
 @pytest.mark.parametrize(

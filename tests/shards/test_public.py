@@ -9,7 +9,7 @@ from shards.beside.resolved import read_resolved, write_resolved
 from shards.card.facts import carry
 from shards.card.statements import found
 from shards.config import BuildRun
-from shards.public import public_settings
+from shards.publish.public import public_settings
 
 WEB = {
     "output": "/home/secret/out",

@@ -16,8 +16,8 @@ from shards.__main__ import main
 from shards.beside.resolved import read_resolved
 from shards.card.check import differences
 from shards.format.index import read_index, write_index
+from shards.publish.staging import MARK, stage
 from shards.read import Dataset
-from shards.staging import MARK, stage
 from shards.verify.dataset import verify_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ import pytest
 from huggingface_hub import HfApi
 
 from shards.beside.resolved import read_resolved
-from shards.hub import send
-from shards.staging import stage
+from shards.publish.hub import send
+from shards.publish.staging import stage
 
 TOKEN = "hf_thisisasecret"
 PART_BYTES = 8192

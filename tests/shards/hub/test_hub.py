@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from crawl.errors import InputError
-from shards.hub import send
+from shards.publish.hub import send
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub 2.4 on httpx2
 ROOT = Path(__file__).parents[3]

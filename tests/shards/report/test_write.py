@@ -20,7 +20,7 @@ from shards.beside.identities import Identity, read_identities
 from shards.beside.ledger import LedgerRow
 from shards.card.facts import Carried
 from shards.format.index import write_index
-from shards.public import public_identities, public_ledger
+from shards.publish.public import public_identities, public_ledger
 from shards.report.folder import Folder
 from shards.report.people import least_cosine
 from shards.report.photos import link

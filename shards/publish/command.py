@@ -21,8 +21,8 @@ from shards.beside.resolved import read_resolved
 from shards.card.check import differences
 from shards.card.croissant import CROISSANT
 from shards.card.write import CARD
-from shards.hub import default_api, send
-from shards.staging import Staged, default_folder, stage
+from shards.publish.hub import default_api, send
+from shards.publish.staging import Staged, default_folder, stage
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _MISSING = "pip install 'personae[publish]'"

@@ -29,8 +29,8 @@ from shards.config import BuildRun
 from shards.format.index import FOLDER, INDEX, Index, read_index
 from shards.format.sample import Sample
 from shards.format.tar import ShardError
-from shards.naming import holds_name
-from shards.public import public_identities, public_ledger, public_settings
+from shards.publish.naming import holds_name
+from shards.publish.public import public_identities, public_ledger, public_settings
 from shards.read import Dataset
 
 MARK = ".staged"
