@@ -1,7 +1,7 @@
 """Checking shards against every promise of docs/data-format.md, and saying all that is wrong.
 
 One shard at a time, as a pure function of its bytes and its part of the index, so that any number can be
-checked side by side. Knows nothing of what stands beside the shards (`verify_beside`) or how the dataset was built.
+checked side by side. Knows nothing of what stands beside the shards (`beside`) or how the dataset was built.
 """
 
 from __future__ import annotations

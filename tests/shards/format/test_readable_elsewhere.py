@@ -22,7 +22,7 @@ from shards.format.sample import to_sample
 from shards.format.tar import REQUIRED
 from shards.verify.dataset import FIELDS
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "data-format.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "data-format.md"
 OFFLINE = {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "WDS_SECURE": "1"}
 
 

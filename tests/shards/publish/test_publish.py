@@ -20,7 +20,7 @@ from shards.publish.staging import MARK, stage
 from shards.read import Dataset
 from shards.verify.dataset import verify_dataset
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECRETS = (
     b"secret",
     b"Nemo",
@@ -32,11 +32,6 @@ SECRETS = (
     b"noai",
 )
 SHARDS = {"00000-000.tar", "00000-001.tar", "00001-000.tar"}
-
-
-@pytest.fixture
-def staged(finished_dataset, tmp_path):
-    return stage(read_resolved(finished_dataset), finished_dataset, "me/mine", tmp_path / "staged")
 
 
 def contents(folder):
