@@ -56,6 +56,11 @@ class Folder:
         self.identities = self._listed(named)
 
     @property
+    def name(self) -> str:
+        """Of the folder itself, however it was asked for."""
+        return self.output.path("").rstrip("/").rsplit("/", 1)[-1]
+
+    @property
     def photos(self) -> int:
         return int(self.counted.num_rows)
 

@@ -46,7 +46,6 @@ class Throughput:
 class Overview:
     """Everything above the people."""
 
-    url: str
     tiles: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     """What is unknown, or worth saying first."""
@@ -74,7 +73,6 @@ def overview(folder: Folder, survey: Survey) -> Overview:
     found = tuple((key, p.name, what) for key, p in folder.identities.items() for what in findings(p, names))
     everything = len(folder.dataset)
     return Overview(
-        url=folder.output.url,
         tiles=tuple(_tiles(folder, statuses)),
         notes=tuple(_notes(folder, statuses)),
         steps=tuple(steps),

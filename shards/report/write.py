@@ -59,6 +59,7 @@ def report_html(folder: Folder) -> str:
         "report.html.j2",
         policy=offline_policy(),
         plotly=plotly_packed(),
+        name=folder.name,
         url=folder.output.url,
         person_address=lambda identity: f"#person-{identity}",
         whole=whole,

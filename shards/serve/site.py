@@ -167,8 +167,8 @@ class Site:
 
     def _page(self, template: str, charts: Sequence[Chart | None], **values: object) -> Answer:
         data = chart_data(charts)
-        url, link = self._folder.output.url, person_address
-        html = render(template, url=url, charts=data, root="/", person_address=link, **values)
+        name, link = self._folder.name, person_address
+        html = render(template, name=name, charts=data, root="/", person_address=link, **values)
         return Answer(HTTPStatus.OK, "text/html; charset=utf-8", html.encode("utf-8", "replace"))
 
     def _missing(self) -> Answer:

@@ -4,6 +4,7 @@ import html.parser
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -162,6 +163,16 @@ def test_a_hash_of_the_ledger_is_never_a_path(hostile_dataset, hostile):
 def test_the_same_dataset_gives_the_same_bytes(hostile_dataset, written):
     write_report(hostile_dataset.url)
     assert hostile_dataset.read("report.html").decode() == written
+
+
+@pytest.mark.parametrize("spelling", ["{0}/", "{0}/../{0.name}", "file://{0}", "."])
+def test_it_goes_by_the_name_of_its_folder_however_that_is_spelled(
+    hostile_dataset, written, parsed, monkeypatch, spelling
+):
+    path = Path(hostile_dataset.url)
+    monkeypatch.chdir(path)
+    assert f"Dataset report{path.name}" in "".join(parsed.text)
+    assert report_html(Folder(spelling.format(path))) == written
 
 
 @pytest.mark.parametrize(
