@@ -32,13 +32,13 @@ from filter.portrait import Portrait
 from filter.resolution import Measures
 from filter.scan import Scanned
 from filter.verify import IdentityFinding
-from shards.identities import Identity
-from shards.index import write_index
-from shards.ledger import LedgerRow
+from shards.beside.identities import Identity
+from shards.beside.ledger import LedgerRow
+from shards.format.index import write_index
+from shards.format.sample import Sample, to_sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 from shards.report.write import write_report
-from shards.sample import Sample, to_sample
-from shards.tar import sample_size
-from shards.write import write_bucket
 
 PEOPLE, KEPT, REJECTED, COPIES = 40, 19, 4, 2
 """A person's; 1,000 photos in all."""

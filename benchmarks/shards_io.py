@@ -23,11 +23,11 @@ import webdataset
 
 from crawl.output import Output
 from crawl.photo import identity_key, photo_key
-from shards.index import write_index
+from shards.format.index import write_index
+from shards.format.sample import Sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 from shards.read import Dataset
-from shards.sample import Sample
-from shards.tar import sample_size
-from shards.write import write_bucket
 
 PHOTOS_A_PERSON = 50
 METADATA = {
@@ -41,7 +41,7 @@ METADATA = {
     "keypoints": [[101.25, 202.5]] * 12,
     "keypoint_scores": [0.9876] * 12,
 }
-"""As many fields and as much text as `shards.sample.to_sample` gives."""
+"""As many fields and as much text as `shards.format.sample.to_sample` gives."""
 Timing = tuple[float, float]
 """Seconds of wall clock and of CPU."""
 Name = tuple[str, str]

@@ -23,12 +23,12 @@ from PIL import Image
 
 from crawl.output import Output
 from crawl.photo import bucket_of, identity_key, photo_key
-from shards.encode import encode
 from shards.encoders.config import EncodeRun
-from shards.index import write_index
-from shards.sample import Sample
-from shards.tar import sample_size
-from shards.write import write_bucket
+from shards.features.encode import encode
+from shards.format.index import write_index
+from shards.format.sample import Sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 from train.config import LossConfig, TrainRun
 from train.data.batch import Batch
 from train.loop import Loop

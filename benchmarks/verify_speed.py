@@ -27,11 +27,11 @@ from caption.captioned import Caption, Captioned
 from crawl.output import Output
 from crawl.photo import Photo, bucket_of, identity_key, photo_key
 from filter.portrait import Portrait
-from shards.index import write_index
-from shards.sample import Sample, to_sample
-from shards.tar import sample_size
-from shards.verify import verify_dataset
-from shards.write import write_bucket
+from shards.format.index import write_index
+from shards.format.sample import Sample, to_sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
+from shards.verify.dataset import verify_dataset
 
 PHOTOS_A_PERSON = 40
 BUCKETS = 8

@@ -13,9 +13,9 @@ from crawl.errors import exit_with_one_line
 from crawl.output import Output
 from demo.photos import make_photos
 from demo.site import FORBIDDEN, gallery_site
+from shards.beside.ledger import read_ledger
 from shards.build import build
 from shards.config import BuildRun
-from shards.ledger import read_ledger
 from shards.report.write import write_report
 from shards.summary import print_summary
 

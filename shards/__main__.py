@@ -11,16 +11,17 @@ from crawl.command import Bars, add_config_arguments
 from crawl.config import load
 from crawl.errors import InputError, exit_with_one_line
 from crawl.output import Output
-from shards import merge, split, takedown
 from shards.build import build
-from shards.card_check import card_command
+from shards.card.check import card_command
 from shards.config import BuildRun, EngineConfig
+from shards.derive import merge, split
 from shards.encoders.config import encode_run
-from shards.plan import WorkerError, cluster
-from shards.publish import add_publish_arguments, publish_command
+from shards.publish.command import add_publish_arguments, publish_command
+from shards.removal import takedown
+from shards.steps.plan import WorkerError, cluster
 from shards.summary import print_info, print_summary
-from shards.verify import verify_dataset, verify_tar
-from shards.verify_parallel import on_ray
+from shards.verify.dataset import verify_dataset, verify_tar
+from shards.verify.parallel import on_ray
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,7 +108,7 @@ def _verify_folder(parsed: argparse.Namespace) -> list[str]:
 
 def _encode(parsed: argparse.Namespace) -> int:
     run = encode_run(parsed.source, parsed.overrides)
-    from shards.encode import encode  # torch and the encoders: seconds
+    from shards.features.encode import encode  # torch and the encoders: seconds
 
     with Bars() as bars:
         for line in encode(run, bars):

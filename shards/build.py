@@ -32,17 +32,17 @@ from crawl.stage import pending
 from crawl.tables import Tables
 from filter.doubles import find_doubles
 from filter.models import licences
-from shards.card import write_card
+from shards.beside.identities import Identity, read_identities
+from shards.beside.resolved import RESOLVED, write_resolved
+from shards.card.write import write_card
 from shards.config import BuildRun
-from shards.identities import Identity, read_identities
-from shards.index import FORMAT
-from shards.pack import shards_are_there
-from shards.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
+from shards.format.index import FORMAT
 from shards.removal.intent import refuse_half_removed
-from shards.resolved import RESOLVED, write_resolved
-from shards.stages import first_half, first_work, second_half, second_half_gpus, second_work
-from shards.takedown import forget_returned
-from shards.whole import is_whole, only_one, whole_stamp, write_whole
+from shards.removal.takedown import forget_returned
+from shards.steps.pack import shards_are_there
+from shards.steps.plan import Gpus, Item, Work, cluster, no_gpus, run_on_ray
+from shards.steps.stages import first_half, first_work, second_half, second_half_gpus, second_work
+from shards.steps.whole import is_whole, only_one, whole_stamp, write_whole
 
 
 @dataclass(frozen=True, slots=True)

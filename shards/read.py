@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 from crawl.errors import InputError
 from crawl.output import Output
-from shards.files import ShardFiles, Verify
-from shards.index import IDENTITY, read_index
-from shards.sample import Sample
-from shards.stream import OnBadShard, Skip, Stream, order_of
-from shards.tar import ShardError, unpack
+from shards.format.files import ShardFiles, Verify
+from shards.format.index import IDENTITY, read_index
+from shards.format.sample import Sample
+from shards.format.stream import OnBadShard, Skip, Stream, order_of
+from shards.format.tar import ShardError, unpack
 
 Item = TypeVar("Item")
 Group = tuple[str, list[Sample]]

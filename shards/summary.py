@@ -11,11 +11,11 @@ from crawl.command import console, in_words
 from crawl.errors import InputError
 from crawl.output import Output
 from crawl.status import unlisted
-from shards.identities import FILE as IDENTITIES
-from shards.identities import Identity, read_identities
-from shards.index import INDEX, read_index
-from shards.ledger import FILE as LEDGER
-from shards.ledger import FunnelStep, funnel, read_ledger
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import Identity, read_identities
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import FunnelStep, funnel, read_ledger
+from shards.format.index import INDEX, read_index
 
 if TYPE_CHECKING:
     from shards.build import Built

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from filter.config import FilterConfig
-from shards.sample import Sample
+from shards.format.sample import Sample
 from train.adapters.adapter import Adapter, Needs
 from train.base_models import Base
 from train.data.batch import Batch, Drop, References

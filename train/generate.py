@@ -18,7 +18,7 @@ from crawl.command import console
 from crawl.errors import InputError
 from crawl.output import Output
 from filter.config import FilterConfig
-from shards.sample import Sample
+from shards.format.sample import Sample
 from train.adapters.adapter import Adapter, Conditions
 from train.adapters.settings import PulidSettings
 from train.asked import Asked, batch_of

@@ -20,7 +20,7 @@ from filter.cut import encode, resize
 from filter.faces import Face, FaceDetector
 from filter.keypoints import Pose, PoseEstimator, in_crop
 from filter.models import load_detector, load_pose, min_face_score
-from shards.sample import Sample
+from shards.format.sample import Sample
 from train.data.photos import Photo
 
 SMALLEST_FACE_PX = 48

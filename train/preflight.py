@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crawl.errors import InputError
 from crawl.output import Output
-from shards.index import INDEX
+from shards.format.index import INDEX
 from train.adapters import adapter_class
 from train.adapters.settings import LightningSettings, PulidSettings
 from train.config import TrainRun

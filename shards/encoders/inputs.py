@@ -14,9 +14,9 @@ from crawl.decode import Image, decode
 from crawl.errors import InputError
 from crawl.photo import Rejection
 from filter.faces import Point
+from shards.format.sample import Sample
+from shards.format.tar import ShardError
 from shards.read import Dataset
-from shards.sample import Sample
-from shards.tar import ShardError
 
 
 def target_side_px(dataset: Dataset, size_px: int | None, factor: int) -> int:

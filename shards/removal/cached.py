@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 
 from crawl.output import Output
-from shards.feature_tars import FeatureTars
-from shards.features import FOLDER, INDEX, MADE_FROM, MadeFrom, feature_output, read_made_from, write_made_from
-from shards.index import INDEX as BASE_INDEX
-from shards.index import SHARD_NAME, Index, place_of, read_index
+from shards.features.feature import FOLDER, INDEX, MADE_FROM, MadeFrom, feature_output, read_made_from, write_made_from
+from shards.features.tars import FeatureTars
+from shards.format.index import INDEX as BASE_INDEX
+from shards.format.index import SHARD_NAME, Index, place_of, read_index
+from shards.format.tar import ShardError
 from shards.removal.intent import Intent
 from shards.removal.tars import filtered, keys_in
-from shards.tar import ShardError
 
 
 def purge_features(output: Output, intent: Intent) -> None:

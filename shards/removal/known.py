@@ -19,7 +19,7 @@ from crawl.tables import Tables
 from crawl.tombstones import TAKEN_DOWN
 from filter.duplicates import DUPLICATE
 from filter.rules.settle import STAGE as VERIFY
-from shards.ledger import read_ledger
+from shards.beside.ledger import read_ledger
 
 _LEDGER = (
     "key", "identity", "bucket", "source", "sha256", "status", "reason", "duplicate_of", "page_url", "image_url",

@@ -19,11 +19,11 @@ from crawl.photo import Photo, bucket_of
 from crawl.tables import Tables, table_numbers
 from crawl.tombstones import TAKEN_DOWN, Item, Tombstones, read_tombstones
 from crawl.wanted import LISTED
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import read_identities
+from shards.beside.ledger import read_ledger
 from shards.config import BuildRun
-from shards.identities import FILE as IDENTITIES
-from shards.identities import read_identities
-from shards.index import INDEX, read_index
-from shards.ledger import read_ledger
+from shards.format.index import INDEX, read_index
 from shards.removal.intent import Gone, Intent
 from shards.removal.known import Known, known_photos
 from shards.removal.reach import Reach, answers_to, reach

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 from crawl.output import Output
 from crawl.tables import from_record
-from shards.identities import FILE as IDENTITIES
-from shards.identities import read_identities, recounted, save_identities
-from shards.index import FOLDER, IndexRow, ShardRow, read_index, write_index
-from shards.ledger import LedgerRow, read_ledger, removed_row, save_ledger
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import read_identities, recounted, save_identities
+from shards.beside.ledger import LedgerRow, read_ledger, removed_row, save_ledger
+from shards.format.index import FOLDER, IndexRow, ShardRow, read_index, write_index
 from shards.removal.intent import Intent
 from shards.removal.tars import filtered
 

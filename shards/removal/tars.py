@@ -9,9 +9,9 @@ import io
 from collections.abc import Callable, Collection, Mapping
 
 from crawl.output import Output
-from shards.checksum import Both
-from shards.index import IndexRow, ShardRow
-from shards.tar import END, regions
+from shards.format.checksum import Both
+from shards.format.index import IndexRow, ShardRow
+from shards.format.tar import END, regions
 
 
 def keys_in(output: Output, name: str) -> list[str]:

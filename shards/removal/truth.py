@@ -21,8 +21,8 @@ from filter.decide import IDENTITIES, VerifyStage
 from filter.doubles import find_doubles
 from filter.scan import ScanStage
 from shards.config import BuildRun
-from shards.stages import second_half
-from shards.whole import is_whole, whole_stamp
+from shards.steps.stages import second_half
+from shards.steps.whole import is_whole, whole_stamp
 
 _STAMP = b"personae.fingerprint"
 _BESIDE = {"crawl": (PEOPLE,), "verify": (IDENTITIES,), "caption": (EFFORTS,)}

@@ -25,11 +25,11 @@ from filter.names import Finding
 from filter.portrait import Portrait
 from filter.scan import Scanned
 from shards.config import BuildRun
-from shards.index import FOLDER, SHARD_NAME
-from shards.pack import TARS, PackStage
+from shards.format.index import FOLDER, SHARD_NAME
 from shards.removal.intent import Intent
 from shards.removal.truth import restamp_tables, restamp_targets, stages
-from shards.whole import whole_stamp, write_whole
+from shards.steps.pack import TARS, PackStage
+from shards.steps.whole import whole_stamp, write_whole
 
 _TYPED = frozenset({TARGETS, FETCH.split("/")[1], WANTED.split("/")[1], FOUND, FOUND_PEOPLE, "crawl", TARS, "shards"})
 """Folders of tables that are not simply rid of rows."""

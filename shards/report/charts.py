@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.ledger import FunnelStep
+from shards.beside.ledger import FunnelStep
 
 _LABEL = 60
 """Characters of a bar's label; its table has it in full."""

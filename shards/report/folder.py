@@ -18,13 +18,13 @@ from crawl.errors import InputError, one_line
 from crawl.output import Output
 from crawl.photo import bucket_of
 from crawl.tables import from_record
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import Identity, read_identities
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import FunnelStep, LedgerRow, NotConserved, funnel
+from shards.beside.resolved import RESOLVED, read_resolved
 from shards.config import BuildRun
-from shards.identities import FILE as IDENTITIES
-from shards.identities import Identity, read_identities
-from shards.ledger import FILE as LEDGER
-from shards.ledger import FunnelStep, LedgerRow, NotConserved, funnel
 from shards.read import Dataset
-from shards.resolved import RESOLVED, read_resolved
 
 NOBODY = "(no person on record)"
 """Photos in nobody's folder, and in a published ledger all that were not kept."""
@@ -54,6 +54,11 @@ class Folder:
         if not any(person.name for person in named):
             self.unknown.append(f"{IDENTITIES} is missing or holds no names: people are shown by their keys")
         self.identities = self._listed(named)
+
+    @property
+    def name(self) -> str:
+        """Of the folder itself, however it was asked for."""
+        return self.output.path("").rstrip("/").rsplit("/", 1)[-1]
 
     @property
     def photos(self) -> int:

@@ -25,7 +25,7 @@ from filter.decide import IDENTITIES, Verified
 from filter.faces import Box, Face
 from filter.scan import Scanned
 from filter.verify import IdentityFinding
-from shards.ledger import LedgerRow
+from shards.beside.ledger import LedgerRow
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIXES = ("jpg", "png", "webp", "avif", "bin")

@@ -17,8 +17,8 @@ from crawl.command import in_words
 from crawl.errors import InputError
 from crawl.status import unlisted
 from crawl.timing import total_timings
-from shards.identities import UNKNOWN_LICENCE
-from shards.ledger import FunnelStep
+from shards.beside.identities import UNKNOWN_LICENCE
+from shards.beside.ledger import FunnelStep
 from shards.report.charts import Chart, funnel_chart, reason_chart
 from shards.report.folder import Folder
 from shards.report.people import findings
@@ -46,7 +46,6 @@ class Throughput:
 class Overview:
     """Everything above the people."""
 
-    url: str
     tiles: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     """What is unknown, or worth saying first."""
@@ -74,7 +73,6 @@ def overview(folder: Folder, survey: Survey) -> Overview:
     found = tuple((key, p.name, what) for key, p in folder.identities.items() for what in findings(p, names))
     everything = len(folder.dataset)
     return Overview(
-        url=folder.output.url,
         tiles=tuple(_tiles(folder, statuses)),
         notes=tuple(_notes(folder, statuses)),
         steps=tuple(steps),

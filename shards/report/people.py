@@ -13,9 +13,9 @@ import numpy as np
 from filter.models import EMBEDDERS
 from filter.rules.group import Limits
 from filter.verify import IdentityFinding
+from shards.beside.identities import Identity
+from shards.beside.ledger import LedgerRow
 from shards.config import BuildRun
-from shards.identities import Identity
-from shards.ledger import LedgerRow
 from shards.report.charts import Chart, similarity
 from shards.report.photos import GROUPS, PhotoView
 

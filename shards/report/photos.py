@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from crawl.errors import one_line
 from filter.keypoints import BONES, NAMES, VISIBLE
-from shards.ledger import LedgerRow
+from shards.beside.ledger import LedgerRow
+from shards.format.sample import Sample
+from shards.format.tar import ShardError
 from shards.read import Dataset
 from shards.report.originals import Originals, unseen
 from shards.report.reasons import meaning, measured, number
 from shards.report.thumbnails import Picture
-from shards.sample import Sample
-from shards.tar import ShardError
 
 GROUPS = ("kept", "rejected", "duplicate", "failed", "removed")
 """In the order of the page."""

@@ -13,9 +13,9 @@ from caption.figures import BINS, PARTS, CaptionFigures
 from caption.framing import face_frame
 from filter.keypoints import NAMES, VISIBLE
 from shards.config import BuildRun
+from shards.format.tar import ShardError
 from shards.report.charts import Chart, Series, histogram
 from shards.report.folder import Folder
-from shards.tar import ShardError
 
 SPREAD = 2_000
 """Samples that stand for all of a dataset too large to look at."""

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from crawl.errors import InputError
 from crawl.output import Output
-from shards.identities import Identity
-from shards.ledger import LedgerRow
+from shards.beside.identities import Identity
+from shards.beside.ledger import LedgerRow
+from shards.format.sample import Sample
 from shards.report.folder import Folder
 from shards.report.originals import Originals
 from shards.report.overview import overview
@@ -20,7 +21,6 @@ from shards.report.people import PersonView, least_cosine, person_view
 from shards.report.photos import Viewer
 from shards.report.survey import Survey, spread
 from shards.report.thumbnails import Picture, inlined
-from shards.sample import Sample
 
 REPORT = "report.html"
 MAX_PICTURE_BYTES = 22_000_000
@@ -59,6 +59,7 @@ def report_html(folder: Folder) -> str:
         "report.html.j2",
         policy=offline_policy(),
         plotly=plotly_packed(),
+        name=folder.name,
         url=folder.output.url,
         person_address=lambda identity: f"#person-{identity}",
         whole=whole,

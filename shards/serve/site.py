@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from shards.ledger import LedgerRow
+from shards.beside.ledger import LedgerRow
+from shards.format.sample import Sample
+from shards.format.tar import ShardError
 from shards.report.charts import Chart
 from shards.report.folder import Folder
 from shards.report.originals import Originals
@@ -26,9 +28,7 @@ from shards.report.people import least_cosine, person_view
 from shards.report.photos import COSINES, Viewer
 from shards.report.survey import spread
 from shards.report.thumbnails import Picture, thumbnail
-from shards.sample import Sample
 from shards.serve.paging import Paging
-from shards.tar import ShardError
 
 PEOPLE_A_PAGE, PHOTOS_A_PAGE = 100, 96
 NOBODY = "-"
@@ -167,8 +167,8 @@ class Site:
 
     def _page(self, template: str, charts: Sequence[Chart | None], **values: object) -> Answer:
         data = chart_data(charts)
-        url, link = self._folder.output.url, person_address
-        html = render(template, url=url, charts=data, root="/", person_address=link, **values)
+        name, link = self._folder.name, person_address
+        html = render(template, name=name, charts=data, root="/", person_address=link, **values)
         return Answer(HTTPStatus.OK, "text/html; charset=utf-8", html.encode("utf-8", "replace"))
 
     def _missing(self) -> Answer:

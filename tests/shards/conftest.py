@@ -23,16 +23,16 @@ from crawl.output import Output
 from crawl.photo import Photo, bucket_of, identity_key, photo_key
 from crawl.tables import arrow_schema, to_record
 from filter.portrait import Portrait
+from shards.beside.identities import FILE as IDENTITIES
+from shards.beside.identities import Identity
+from shards.beside.ledger import FILE as LEDGER
+from shards.beside.ledger import LedgerRow
+from shards.beside.resolved import write_resolved
 from shards.config import BuildRun
-from shards.identities import FILE as IDENTITIES
-from shards.identities import Identity
-from shards.index import IndexRow, ShardRow, write_index
-from shards.ledger import FILE as LEDGER
-from shards.ledger import LedgerRow
-from shards.resolved import write_resolved
-from shards.sample import Sample, to_sample
-from shards.tar import sample_size
-from shards.write import write_bucket
+from shards.format.index import IndexRow, ShardRow, write_index
+from shards.format.sample import Sample, to_sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 
 BUCKETS = 2
 SIZE_PX = 48

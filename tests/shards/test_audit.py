@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.audit import duplicates
-from shards.index import write_index
+from shards.format.index import write_index
 
 
 @pytest.mark.slow

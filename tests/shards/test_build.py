@@ -22,7 +22,7 @@ import pytest
 from crawl.output import Output
 from crawl.photo import bucket_of, identity_key
 from demo.photos import make_photos
-from shards.card_check import differences
+from shards.card.check import differences
 
 ROOT = Path(__file__).parents[2]
 RUN = """

@@ -21,12 +21,12 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import shards.files
+import shards.format.files
 from crawl.errors import InputError
 from crawl.output import Output
-from shards.index import read_index, write_index
+from shards.format.index import read_index, write_index
+from shards.format.tar import ShardError
 from shards.read import Dataset, npy_array
-from shards.tar import ShardError
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def test_one_person_of_a_bad_tar_is_never_given_in_part(dataset_folder):
 
 
 def test_few_files_are_open_at_a_time(folder, monkeypatch):
-    monkeypatch.setattr(shards.files, "_MAX_OPEN", 2)
+    monkeypatch.setattr(shards.format.files, "_MAX_OPEN", 2)
     url, samples = folder
     before = len(os.listdir("/proc/self/fd"))
     dataset = Dataset(url)
@@ -327,7 +327,7 @@ def test_a_dataset_behind_a_url(folder, verify, monkeypatch, tmp_path):
     for name in os.listdir(f"{url}/shards"):
         with open(f"{url}/shards/{name}", "rb") as file:
             remote.write(f"shards/{name}", file.read())
-    monkeypatch.setattr(shards.files, "_MAX_COPIES", 2)
+    monkeypatch.setattr(shards.format.files, "_MAX_COPIES", 2)
     with Dataset(remote.url, verify) as dataset:
         assert list(dataset.stream()) == samples
         assert sorted(keys(dataset.stream(shuffle_seed=1))) == sorted(keys(samples))
@@ -354,8 +354,8 @@ def test_the_next_tar_is_checked_ahead_and_said_when_it_is_its_turn(dataset_fold
 
 
 def test_each_tar_is_hashed_once_however_often_it_is_read(folder, monkeypatch):
-    hashed, digest = [], shards.files._digest
-    monkeypatch.setattr(shards.files, "_digest", lambda file, kind: hashed.append(file) or digest(file, kind))
+    hashed, digest = [], shards.format.files._digest
+    monkeypatch.setattr(shards.format.files, "_digest", lambda file, kind: hashed.append(file) or digest(file, kind))
     with Dataset(folder[0]) as dataset:
         for epoch in (dataset.stream, dataset.groups, lambda: dataset.stream(shuffle_seed=1)):
             list(epoch())
@@ -373,14 +373,14 @@ def test_closing_while_the_next_tar_is_checked_leaves_nothing_open(folder):
 
 def test_a_fork_while_the_next_tar_is_checked_does_not_wait_for_a_thread_it_has_not(folder, monkeypatch):
     url, samples = folder
-    parent, slow, checked = os.getpid(), threading.Event(), shards.files.ShardFiles._open_checked
+    parent, slow, checked = os.getpid(), threading.Event(), shards.format.files.ShardFiles._open_checked
 
     def wait(files, number):
         if os.getpid() == parent and threading.current_thread() is not threading.main_thread():
             slow.wait(60)
         return checked(files, number)
 
-    monkeypatch.setattr(shards.files.ShardFiles, "_open_checked", wait)
+    monkeypatch.setattr(shards.format.files.ShardFiles, "_open_checked", wait)
     dataset = Dataset(url)
     stream = dataset.stream()
     next(stream)

@@ -16,10 +16,10 @@ from torch import nn
 from crawl.output import Output
 from crawl.photo import bucket_of, identity_key, photo_key
 from shards.encoders.config import BaseConfig
-from shards.index import write_index
-from shards.sample import Sample
-from shards.tar import sample_size
-from shards.write import write_bucket
+from shards.format.index import write_index
+from shards.format.sample import Sample
+from shards.format.tar import sample_size
+from shards.format.write import write_bucket
 from train.adapters.adapter import Adapter, Conditions, Group, Needs, Stream
 from train.adapters.attention import install_streams
 from train.adapters.settings import NoAdapterSettings

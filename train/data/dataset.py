@@ -19,7 +19,7 @@ from torch import Tensor
 from crawl.errors import InputError
 from shards.encoders.config import FeatureName
 from shards.encoders.inputs import target_side_px
-from shards.index import Index
+from shards.format.index import Index
 from shards.read import Dataset
 from train.adapters.adapter import Needs
 from train.base_models import Base

@@ -16,7 +16,7 @@ from shards.encoders.config import FeatureName
 from shards.encoders.pictures import ClipState, ClipStates
 from shards.encoders.rows import clip_states, face_embeddings, latent_stats, text_states
 from shards.encoders.text import TextStates
-from shards.features import Feature
+from shards.features.feature import Feature
 from train.adapters.adapter import Needs
 from train.base_models import Base
 from train.data.photos import Photo

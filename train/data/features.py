@@ -10,9 +10,9 @@ from typing import Literal
 
 from crawl.errors import InputError
 from shards.encoders.config import FeatureName
-from shards.encoders.digest import Encoder, stamps
-from shards.features import MADE_FROM, Feature, feature_output, read_made_from
-from shards.index import Index
+from shards.features.digest import Encoder, stamps
+from shards.features.feature import MADE_FROM, Feature, feature_output, read_made_from
+from shards.format.index import Index
 from train.adapters.adapter import Needs
 from train.base_models import Base
 from train.data.encoded import CLIP_FEATURES, TEXT_FEATURES

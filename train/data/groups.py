@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from shards.index import Index
+from shards.format.index import Index
 from train.data.draws import Draws
 
 Positions = npt.NDArray[np.int64]

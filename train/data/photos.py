@@ -13,7 +13,7 @@ from torch import Tensor
 from crawl.decode import Image
 from filter.faces import Point
 from shards.encoders.inputs import as_tensor, crop_image, face_image, landmarks_px, resized
-from shards.sample import Sample
+from shards.format.sample import Sample
 
 KEYPOINTS = 12
 

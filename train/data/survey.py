@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from crawl.command import Bars
 from crawl.errors import InputError
+from shards.format.tar import ShardError
 from shards.read import Dataset
-from shards.tar import ShardError
 from train.adapters.adapter import Needs
 
 MOST_LOST = 0.001

@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 from filter.faces import Face, FaceEmbedder, Image
 from filter.models import embedder_spec, load_detector, load_embedder, min_face_score, model_names
 from shards.encoders.inputs import crop_image, landmarks_px
-from shards.sample import Sample
+from shards.format.sample import Sample
 from train.evaluate.settings import EvaluateSettings
 
 LEAST_SIDE_PX = 256

@@ -16,7 +16,7 @@ from crawl.photo import Rejection
 from filter.keypoints import PoseEstimator
 from filter.models import embedder_spec, licences, load_pose, pose_names
 from shards.encoders.inputs import crop_image
-from shards.sample import Sample
+from shards.format.sample import Sample
 from train.evaluate.clip import Clip, load_clip_scores
 from train.evaluate.faces import Faces, Likeness, Look
 from train.evaluate.people import Person

@@ -17,9 +17,9 @@ from torch import Tensor
 from crawl.errors import InputError
 from crawl.output import Output
 from filter.config import FilterConfig
-from shards.index import INDEX, Index
+from shards.format.index import INDEX, Index
+from shards.format.sample import Sample
 from shards.read import Dataset
-from shards.sample import Sample
 from train.config import DataConfig
 from train.data.dataset import only
 from train.data.groups import split

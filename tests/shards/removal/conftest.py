@@ -27,12 +27,12 @@ from crawl.stage import run_pending
 from crawl.tables import Tables
 from demo.photos import make_photos
 from filter.doubles import find_doubles
-from shards.card import write_card
+from shards.beside.resolved import write_resolved
+from shards.card.write import write_card
 from shards.config import BuildRun
-from shards.resolved import write_resolved
-from shards.stages import first_half, second_half
-from shards.takedown import forget_returned
-from shards.whole import is_whole, whole_stamp, write_whole
+from shards.removal.takedown import forget_returned
+from shards.steps.stages import first_half, second_half
+from shards.steps.whole import is_whole, whole_stamp, write_whole
 
 BUCKETS = 4
 PEOPLE = ("group-2", "group-3", "astronaut")

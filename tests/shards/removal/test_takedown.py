@@ -22,14 +22,14 @@ from crawl.tables import Tables
 from crawl.tombstones import read_tombstones
 from filter.portrait import Portrait
 from shards.__main__ import main
-from shards.feature_tars import FeatureTars
-from shards.features import Feature, MadeFrom
-from shards.index import read_index
-from shards.ledger import funnel, read_ledger
+from shards.beside.ledger import funnel, read_ledger
+from shards.features.feature import Feature, MadeFrom
+from shards.features.tars import FeatureTars
+from shards.format.index import read_index
 from shards.read import Dataset
 from shards.removal.request import request
-from shards.takedown import take_down
-from shards.verify import verify_dataset
+from shards.removal.takedown import take_down
+from shards.verify.dataset import verify_dataset
 
 pytestmark = pytest.mark.slow
 LATENTS = MadeFrom("latents", "test", "0" * 64, "float32", 32)

@@ -26,11 +26,11 @@ from filter.faces import Face
 from filter.resolution import Measures
 from filter.scan import Scanned
 from filter.verify import IdentityFinding, RuleCount
+from shards.beside.identities import Identity
+from shards.beside.ledger import LedgerRow
 from shards.config import BuildRun
-from shards.identities import Identity
-from shards.index import IndexRow, write_index
-from shards.ledger import LedgerRow
-from shards.sample import to_sample
+from shards.format.index import IndexRow, write_index
+from shards.format.sample import to_sample
 
 ARTEFACTS = Path(__file__).parents[3] / "build" / "artefacts"
 BUCKETS = 2

@@ -4,6 +4,7 @@ import html.parser
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -16,11 +17,11 @@ from crawl.tables import arrow_schema, to_record
 from filter.config import FilterConfig, VerifyConfig
 from filter.models import EMBEDDERS
 from shards.__main__ import main
-from shards.facts import Carried
-from shards.identities import Identity, read_identities
-from shards.index import write_index
-from shards.ledger import LedgerRow
-from shards.public import public_identities, public_ledger
+from shards.beside.identities import Identity, read_identities
+from shards.beside.ledger import LedgerRow
+from shards.card.facts import Carried
+from shards.format.index import write_index
+from shards.publish.public import public_identities, public_ledger
 from shards.report.folder import Folder
 from shards.report.people import least_cosine
 from shards.report.photos import link
@@ -162,6 +163,16 @@ def test_a_hash_of_the_ledger_is_never_a_path(hostile_dataset, hostile):
 def test_the_same_dataset_gives_the_same_bytes(hostile_dataset, written):
     write_report(hostile_dataset.url)
     assert hostile_dataset.read("report.html").decode() == written
+
+
+@pytest.mark.parametrize("spelling", ["{0}/", "{0}/../{0.name}", "file://{0}", "."])
+def test_it_goes_by_the_name_of_its_folder_however_that_is_spelled(
+    hostile_dataset, written, parsed, monkeypatch, spelling
+):
+    path = Path(hostile_dataset.url)
+    monkeypatch.chdir(path)
+    assert f"Dataset report{path.name}" in "".join(parsed.text)
+    assert report_html(Folder(spelling.format(path))) == written
 
 
 @pytest.mark.parametrize(

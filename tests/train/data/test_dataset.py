@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from crawl.errors import InputError
-from shards.encode import encode
 from shards.encoders.config import BaseConfig, EncodeRun, FeatureName
+from shards.features.encode import encode
+from shards.format.tar import ShardError
 from shards.read import Dataset
-from shards.tar import ShardError
 from train.adapters.adapter import Needs
 from train.base_models import load_base
 from train.data.draws import Draws

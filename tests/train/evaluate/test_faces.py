@@ -7,7 +7,7 @@ from skimage import data
 
 from filter.config import FilterConfig
 from filter.models import load_detector, load_embedder
-from shards.sample import Sample
+from shards.format.sample import Sample
 from train.evaluate.faces import Faces, enlarged, similarities
 from train.evaluate.settings import EvaluateSettings
 from train.portraits import Portraits

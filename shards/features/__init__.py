@@ -1,0 +1,1 @@
+"""Cached features: their format, writing them, and the frozen encoders over a whole dataset."""

@@ -1,0 +1,1 @@
+"""Everything that is wrong with a dataset: its tars, its samples, what stands beside them."""
