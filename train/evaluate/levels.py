@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from shards.sample import Sample
+from shards.format.sample import Sample
 from train.evaluate.faces import Likeness
 from train.evaluate.meters import Meters, photo
 from train.evaluate.people import PeopleSet, Person
