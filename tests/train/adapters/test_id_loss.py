@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from filter.align import ARCFACE_TEMPLATE, Matrix, aligned, inverse, similarity
+from filter.config import FilterConfig
+from filter.models import load_detector, load_embedder
 from shards.encoders.config import BaseConfig
-from train.adapters.id_loss import IdLoss, aligned_face, as_pictures, centred, warp
+from train.adapters.id_loss import IdLoss, aligned_face, as_pictures, centred, detected, warp
 from train.recognisers import load_recogniser
 
 LANDMARKS = ((70.0, 80.0), (118.0, 74.0), (97.0, 105.0), (80.0, 133.0), (116.0, 128.0))
@@ -110,3 +113,29 @@ def test_pictures_are_what_a_detector_wants():
     assert picture.shape == (4, 5, 3)
     assert picture.dtype == np.uint8
     assert picture[0, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("size", [96, 250])
+def test_a_real_face_is_found_known_and_felt(shared, monkeypatch, size):
+    """φ of the loss on the face that the detector finds is the filter's embedder on it; the way back reaches it."""
+    monkeypatch.setenv("PERSONAE_CACHE", str(shared / "models"))
+    config = FilterConfig(models="open")
+    folder = shared / "photos" / "identities" / "lfw_Ariel_Sharon"
+    photos = [Image.open(file).convert("RGB") for file in sorted(folder.iterdir())[:2]]
+    pixels = [np.asarray(photo.resize((size, size), Image.Resampling.LANCZOS)) for photo in photos]
+    faces = [max(load_detector(config).detect(photo, size // 8), key=lambda face: face.side_px) for photo in pixels]
+    vectors = [load_embedder(config).embed(photo, [face])[0] for photo, face in zip(pixels, faces, strict=True)]
+    images = torch.stack([torch.from_numpy(photo.copy()).permute(2, 0, 1) for photo in pixels]) / 127.5 - 1
+    images = torch.cat([images, torch.zeros(1, 3, size, size)]).requires_grad_()  # the last shows nobody
+    other = torch.from_numpy(np.stack([vectors[1], vectors[0], vectors[0]]))
+    loss_of = IdLoss(load_recogniser("open", BaseConfig(face="open")), detected(config))
+    losses, found = loss_of(images, other)
+    assert found.tolist() == [True, True, False]
+    assert float(losses[2].detach()) == 0
+    assert losses[:2].tolist() == pytest.approx([1 - float(vectors[0] @ vectors[1])] * 2, abs=0.02)
+    assert losses[0] < 0.8
+    (felt,) = torch.autograd.grad(losses.sum(), images)
+    left, top, right, bottom = (round(side) for side in faces[0].box_xyxy_px)
+    inside = felt[0, :, max(0, top) : bottom, max(0, left) : right].abs().sum()
+    assert inside > 0.8 * felt[0].abs().sum() > 0
+    assert not felt[2].any()
