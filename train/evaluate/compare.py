@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+from rich.measure import Measurement
 from rich.table import Table
 
 from crawl.command import console
@@ -41,6 +42,7 @@ _SHOWN = (
     "face_sim_reference", "face_sim_reference_or_zero", "face_sim_held_out", "no_face", "clip_t_clean", "clip_i_plain",
     "clip_i_photo", "kid", "face_div",
 )  # fmt: skip
+_WIDEST_WORD, _MOST_WIDTH = len("reference"), 10_000
 _GAP_PX, _LABEL_PX, _HEAD_PX, _MOST_ROWS = 6, 12, 34, 12
 
 
@@ -73,10 +75,17 @@ def run(parsed: argparse.Namespace) -> int:
     output = Output(parsed.output)
     output.write(TABLE, f"{json.dumps(lines, indent=1, allow_nan=False)}\n".encode())
     output.write(GRID, grid(output, results))
-    console().print(table(lines))
+    show(table(lines))
     for name in (TABLE, GRID):
         console().print(output.path(name))
     return 0
+
+
+def show(drawn: Table) -> None:
+    """At full width: on a narrow terminal a line that wraps is better than numbers that are not there."""
+    screen = console()
+    needed = Measurement.get(screen, screen.options.update(width=_MOST_WIDTH), drawn).minimum
+    screen.print(drawn, width=max(screen.width, needed), crop=False)
 
 
 def prepared(parsed: argparse.Namespace, path: str, overrides: Sequence[str]) -> TrainRun:
@@ -141,9 +150,15 @@ def _score(score: Score) -> dict[str, Any]:
 def table(lines: Sequence[dict[str, Any]]) -> Table:
     """A row a run: the swap gap with its interval, then every score, a column a set, metric and model."""
     columns = dict.fromkeys((s["set_name"], s["metric"], s["model"]) for line in lines for s in line["scores"])
-    drawn = Table("run", "swap gap", "95 % interval")
-    for set_name, metric, model in columns:
-        drawn.add_column(f"{set_name}\n{metric}\n{model.rsplit(' ', 1)[-1]}", justify="right", overflow="fold")
+    models = {model: [name for _, name, by in columns if by == model] for _, _, model in columns}
+    told = (f"{', '.join(dict.fromkeys(names))}: by {model}" for model, names in models.items())
+    drawn = Table(caption="; ".join(told))
+    for title in ("run", "swap gap", "95 % interval"):
+        drawn.add_column(title, no_wrap=True)
+    sets = {set_name for set_name, _, _ in columns}
+    for set_name, metric, _ in columns:
+        words = [set_name] * (len(sets) > 1) + [metric.replace("_", " ")]
+        drawn.add_column("\n".join(words), justify="right", min_width=_WIDEST_WORD)
     for line in lines:
         means = {(s["set_name"], s["metric"], s["model"]): f"{s['mean']:.3f}" for s in line["scores"]}
         gap = "–" if line["swap_gap"] is None else f"{line['swap_gap']:.4f}"

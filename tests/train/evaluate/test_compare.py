@@ -35,7 +35,8 @@ def compare(tmp_path, people, settings, faces):
 
 
 @pytest.mark.slow
-def test_it_ends_in_one_table_and_one_picture_and_trains_nothing_twice(compare, tmp_path, capsys):
+def test_it_ends_in_one_table_and_one_picture_and_trains_nothing_twice(compare, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
     budget = ("loop.train_unet=true", "loop.gauge_samples=4")
     assert compare({"mean": {}, "max": {}}, *budget) == 0
     lines = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -50,6 +51,9 @@ def test_it_ends_in_one_table_and_one_picture_and_trains_nothing_twice(compare, 
     said = capsys.readouterr().out
     assert said.count("nothing to do") == 2
     assert "0 made now" in said
+    *_, row = [line for line in said.splitlines() if line.startswith("│ max ")]
+    for score in lines[1]["scores"]:  # on a narrow terminal too
+        assert f"{score['mean']:.3f}" in row
 
 
 def test_another_budget_is_refused_naming_the_field(compare):
