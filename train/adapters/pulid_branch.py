@@ -84,11 +84,12 @@ class Branch:
         return {"id": Term(losses, self._settings.id_weight), "faces": Term(found.float(), 0.0)}
 
     @torch.no_grad()
-    def cosines(self, step: Step, targets: Tensor) -> Tensor:
-        """Of the portraits that `terms` draws to other vectors [B, E]: [B], 0 where no face is found."""
+    def cosines(self, step: Step, *targets: Tensor) -> list[Tensor]:
+        """Of the portraits that `terms` draws to each of these vectors [B, E]: [B], 0 where no face is found."""
         latents, _ = self._drawn(step, [self._settings.id_prompt] * len(step.batch), False)
-        losses, found = self._id_loss(decoded(self._base, latents), targets)
-        return (1 - losses) * found
+        images = decoded(self._base, latents)
+        judged = (self._id_loss(images, vectors) for vectors in targets)
+        return [(1 - losses) * found for losses, found in judged]
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
