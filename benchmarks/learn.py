@@ -96,24 +96,26 @@ def _gap(last: dict[str, Any], name: str) -> tuple[str, ...]:
 
 
 def plot(curves: dict[str, Curve], path: Path) -> None:
-    """Swap gap with its interval, and collapse, over steps."""
+    """Swap gap with its interval, and collapse where a system has one, over steps."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (gap, collapse) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name, lines in curves.items():
+    figure, (gap, collapse) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for number, (name, lines) in enumerate(curves.items()):
         steps = [line["step"] for line in lines]
-        gap.plot(steps, [line["gauge/swap_gap"] for line in lines], label=name)
+        look = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+        gap.plot(steps, [line["gauge/swap_gap"] for line in lines], label=name, **look)
         bounds = ([line[f"gauge/swap_gap_{end}"] for line in lines] for end in ("low", "high"))
-        gap.fill_between(steps, *bounds, alpha=0.15)
-        collapse.plot(steps, [line["gauge/collapse"] for line in lines], label=name)
+        gap.fill_between(steps, *bounds, color=look["color"], alpha=0.1)
+        if lines[-1]["gauge/collapse"] is not None:
+            collapse.plot(steps, [line["gauge/collapse"] for line in lines], **look)
     gap.axhline(0, color="black", linewidth=0.8)
     collapse.axhline(0.9, color="black", linewidth=0.8, linestyle="--")
-    gap.set(title="swap gap on held-out photos, 95 % interval", xlabel="step", ylabel="loss, others − own references")
+    gap.set(title="swap gap on held-out photos, 95 % interval", xlabel="step", ylabel="loss, others − own")
     collapse.set(title="collapse: mean cosine between people", xlabel="step", ylim=(-0.3, 1.02))
-    gap.legend(fontsize=8)
+    figure.legend(loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=110)
 
 

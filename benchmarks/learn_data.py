@@ -6,6 +6,8 @@ Nothing that shows a person is kept: the folder is the caller's, and temporary.
 from __future__ import annotations
 
 import shutil
+import sys
+from collections import Counter
 from pathlib import Path
 
 from benchmarks.shared_photos import default_folder, known_photos
@@ -23,9 +25,21 @@ FEATURES = (
 
 
 def dataset_at(folder: Path, wide: bool) -> str:
-    """The dataset made in this folder, unless it is there already."""
+    """The dataset made in this folder, unless it is there already; says how many keypoints can be seen in it."""
     made = folder / "dataset"
-    return str(made) if made.exists() else make_dataset(str(folder), framing="body" if wide else "portrait")
+    if not made.exists():
+        make_dataset(str(folder), framing="body" if wide else "portrait")
+        print(f"{folder.name}: photos by visible keypoints: {visible_keypoints(str(made))}", file=sys.stderr)
+    return str(made)
+
+
+def visible_keypoints(dataset: str) -> dict[int, int]:
+    """Keypoints that can be seen in a training crop → photos."""
+    from filter.keypoints import VISIBLE
+    from shards.read import Dataset
+
+    scores = [s.metadata["keypoint_scores"] or () for _, samples in Dataset(dataset).groups() for s in samples]
+    return dict(sorted(Counter(sum(score >= VISIBLE for score in each) for each in scores).items()))
 
 
 def make_dataset(folder: str, min_face_share: float = 0.4, framing: str = "portrait") -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.learn_systems import PEOPLE_SHARE, person_settings, settings
 
-_SAMPLES = 56
+SAMPLES = 56
 """Held-out samples, as of the other systems' gauges."""
 
 
@@ -27,7 +27,7 @@ def key(name: str, steps: int) -> dict[str, Any]:
 def learn_people(name: str, dataset: str, folder: Path, steps: int) -> tuple[list[dict[str, Any]], float]:
     """Train them all, in `folder`; lines as of a log of gauges, and CPU minutes, the base's among them.
 
-    At the base's last step all runs are the same one, and the gap is 0.
+    Two of them: at the base's last step all runs are the same one, and the gap is 0.
     """
     from shards.read import Dataset
 
@@ -39,9 +39,7 @@ def learn_people(name: str, dataset: str, folder: Path, steps: int) -> tuple[lis
     runs = {who: _trained(name, who, dataset, folder, begun, each) for who in people}
     nothing = {f"gauge/swap_gap{end}": 0.0 for end in ("", "_low", "_high")}
     lines = [{"step": begun, "gauge/loss": None, "gauge/collapse": None, **nothing}]
-    for at in sorted({-(-each // 2), each}):
-        checkpoints = {who: f"{run}/checkpoints/step-{at:08d}" for who, run in runs.items()}
-        lines.append({"step": begun + at * len(people), **measure(checkpoints, dataset)})
+    lines.append({"step": steps, **measure(runs, dataset)})
     return lines, minutes + (time.process_time() - began) / 60
 
 
@@ -68,8 +66,8 @@ def _trained(name: str, who: str, dataset: str, folder: Path, begun: int, steps:
     return output
 
 
-def measure(runs: dict[str, str], dataset: str) -> dict[str, Any]:
-    """Gauges of a checkpoint for each person: loss of their own, gap to those of others, its interval."""
+def measure(runs: dict[str, str], dataset: str, samples: int = SAMPLES) -> dict[str, Any]:
+    """Gauges of a run, or a checkpoint, for each person: loss of their own, gap to those of others, its interval."""
     from train.checkpoint import load_run
     from train.data.dataset import TrainData
     from train.data.draws import Draws
@@ -80,7 +78,7 @@ def measure(runs: dict[str, str], dataset: str) -> dict[str, Any]:
         run, base, adapter, _ = load_run(path)
         everybody = run.data.model_copy(update={"dataset": dataset, "identities": ()})
         source = TrainData(everybody, type(adapter).needs(adapter.settings), base, draws)
-        batch = source.held_out(_SAMPLES)
+        batch = source.held_out(samples)
         losses[who] = sample_losses(base, adapter, batch, draws)
     own = [float(losses[who][row]) for row, who in enumerate(batch.identities)]
     gaps = interval("swap_gap", between_runs(losses, batch.identities), batch.identities, draws)

@@ -96,7 +96,7 @@ def settings(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> 
 
 
 def person_settings(name: str, who: str, dataset: str, output: str, base: str, steps: int) -> dict[str, Any]:
-    """The run file of one person's run of a system, from the weights of the run `base`; two checkpoints."""
+    """The run file of one person's run of a system, from the weights of the run `base`."""
     whole = SYSTEMS[name].get("lora", {}) is None
     return {
         "output": output,
@@ -117,7 +117,7 @@ def person_settings(name: str, who: str, dataset: str, output: str, base: str, s
             "gauges_every": steps,
             "gauge_samples": 2,
             "log_every": steps,
-            "save_every": -(-steps // 2),
+            "save_every": steps,
         },
         "samples": {"identities": 1, "steps": 1},
     }
