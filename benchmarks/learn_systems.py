@@ -34,7 +34,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """BoLID's losses on pictures stay off: ViTPose and CLIP have random weights where only `tiny` is."""
 WIDE = frozenset({"bolid, wide", "bolid_latent, wide"})
-"""They see the same photos with as much of the body as there is: close-ups show shoulders at best."""
+"""They see the same photos with as much of the body as there is: close-ups show few keypoints."""
 GROUP_LR = {
     "base": {"image_proj": 1e-3, "ip_kv": 6e-3},
     "faceid": {"image_proj": 6e-3, "ip_kv": 6e-3},
