@@ -10,59 +10,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared_photos import default_folder, known_photos
+from benchmarks.learn_data import dataset_at
+from benchmarks.learn_people import key, learn_people
+from benchmarks.learn_systems import PERSON_LR, SYSTEMS, WIDE, settings
+from benchmarks.shared_photos import default_folder
 
-_OWN = {"identity_path": "attention", "lora": None}
-"""Identity through an attention of its own: through the class token alone (`text`) it takes longer."""
-SYSTEMS: dict[str, dict[str, Any]] = {
-    "ip_adapter base": {"kind": "ip_adapter", "encoder": "base"},
-    "ip_adapter plus": {"kind": "ip_adapter", "encoder": "plus"},
-    "ip_adapter faceid": {"kind": "ip_adapter", "encoder": "faceid"},
-    "photomaker v1": {"kind": "photomaker", "version": "v1", "train_clip": True, **_OWN},
-    "photomaker v2": {"kind": "photomaker", "version": "v2", "face_norm": 11, **_OWN},
-    "split_prompt parallel": {
-        "kind": "split_prompt", "version": "v2", "face_norm": 11, "parts": ["background", "body"], **_OWN,
-    },
-    "split_prompt sequential": {
-        "kind": "split_prompt", "version": "v2", "face_norm": 11, "parts": ["background", "body"],
-        "order": "sequential", **_OWN,
-    },
-    "pulid": {"kind": "pulid", "version": "v1.1", "face_norm": 11},
-    "photomaker v2, text": {"kind": "photomaker", "version": "v2", "face_norm": 11, "lora": {"rank": 4}},
-}  # fmt: skip
-GROUP_LR = {
-    "base": {"image_proj": 1e-3, "ip_kv": 6e-3},
-    "faceid": {"image_proj": 6e-3, "ip_kv": 6e-3},
-    "plus": {"image_proj": 1e-3, "ip_kv": 6e-3},
-    "v1": {"clip": 1e-3, "projections": 4e-3, "kv": 6e-3},
-    "v2": {"projections": 2e-3, "kv": 6e-3},
-    "v1.1": {"id_encoder": 1e-3, "id_kv": 6e-3},
-    "text": {"projections": 2e-3, "fuse": 6e-3},
-}
-"""New modules begin at nothing and have few steps to become something. Deep ones (a resampler) collapse at 6e-3."""
-DROP = {
-    "ip_adapter": {"text": 0.3, "identity": 0.05, "both": 0.05},
-    "pulid": {"text": 0.3, "identity": 0.05, "both": 0.05},
-    "photomaker": {"text": 0, "identity": 0.05, "both": 0.1},
-    "split_prompt": {"text": 0, "identity": 0.05, "both": 0.1},
-}
-"""PhotoMaker drops text and identity together, or identity alone."""
-FEATURES = (
-    "face",
-    "clip_last",
-    "clip_penultimate",
-    "clip_pooled",
-    "clip_scales",
-    "text_general",
-    "text_background",
-    "text_body",
-)
+HEAD = (
+    "system", "steps", "CPU minutes", "held-out loss", "swap gap", "95 % interval", "of the look", "of the pose",
+    "collapse",
+)  # fmt: skip
 Curve = list[dict[str, Any]]
 
 
@@ -78,8 +39,8 @@ def main() -> None:
             parser.error(f"{name}: not one of: {'; '.join(SYSTEMS)}")
     if not (default_folder() / "photos").is_dir():
         parser.error("PERSONAE_SHARED names no folder of real photos")
-    print("| system | steps | CPU minutes | held-out loss | swap gap | 95 % interval | collapse |")
-    print("|---|---:|---:|---:|---:|---|---:|", flush=True)
+    print(f"| {' | '.join(HEAD)} |")
+    print("|---|---:|---:|---:|---:|---|---|---|---:|", flush=True)
     curves = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.systems or SYSTEMS:
@@ -92,139 +53,69 @@ def main() -> None:
 def measured(name: str, steps: int, keep: Path, folder: Path) -> dict[str, Any]:
     """What was kept of this system with these settings, or else now measured: settings, cpu_minutes, lines."""
     file = keep / f"{name.replace(' ', '_')}.json"
-    wanted = settings(SYSTEMS[name], "dataset", "run", steps)
+    dataset, alone = "wide" if name in WIDE else "dataset", name in PERSON_LR
+    wanted = key(name, steps) if alone else settings(SYSTEMS[name], dataset, "run", steps)
     if file.exists() and (kept := json.loads(file.read_text()))["settings"] == json.loads(json.dumps(wanted)):
         return dict(kept)
-    if not (folder / "dataset").exists():
-        make_dataset(str(folder))
-    began = time.process_time()
-    lines = learn(SYSTEMS[name], str(folder / "dataset"), str(folder / name), steps)
-    made = {"settings": wanted, "cpu_minutes": (time.process_time() - began) / 60, "lines": lines}
+    shards = dataset_at(folder / dataset, wide=name in WIDE)
+    how = learn_people if alone else learn
+    lines, minutes = how(name, shards, folder, steps)
+    made = {"settings": wanted, "cpu_minutes": minutes, "lines": lines}
     keep.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(made, indent=0) + "\n")
     return made
 
 
-def make_dataset(folder: str, min_face_share: float = 0.4) -> str:
-    """Shards of everybody with three shared photos or more: faces close up, 64 px; what frozen encoders say beside.
-
-    Copies and near-duplicates are left out: a copy of a training photo is not held out.
-    """
-    from crawl.config import CrawlConfig, ShardLayout
-    from filter.config import FilterConfig
-    from shards.build import build
-    from shards.config import BuildRun, EngineConfig
-
-    _copy_photos(Path(folder) / "photos")
-    run = BuildRun(
-        output=f"{folder}/dataset",
-        crawl=CrawlConfig.model_validate({"root": f"{folder}/photos"}),
-        filter=FilterConfig(
-            models="open", min_side_px=120, min_face_px=48, size_px=64, face_size_px=64, min_face_share=min_face_share,
-            verify={"min_photos": 3},
-        ),
-        shards=ShardLayout(buckets=2),
-        engine=EngineConfig(cpus=1),
-    )  # fmt: skip
-    build(run)
-    _encode(run.output)
-    return run.output
-
-
-def _copy_photos(folder: Path) -> None:
-    for photo in known_photos(default_folder(), "open"):
-        (folder / photo.key).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(default_folder() / "photos" / "identities" / photo.key, folder / photo.key)
-
-
-def _encode(dataset: str) -> None:
-    from shards.encoders.config import EncodeRun
-    from shards.features.encode import encode
-
-    run = {"data": {"dataset": dataset}, "base": {"face": "open"}, "encode": {"features": FEATURES}}
-    for _ in encode(EncodeRun.model_validate(run), _Silent()):
-        pass
-
-
-class _Silent:
-    def expect(self, stage: str, photos: int, /) -> None:
-        pass
-
-    def tick(self, stage: str, photos: int, /) -> None:
-        pass
-
-
-def settings(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> dict[str, Any]:
-    """The run file of one system."""
-    text = adapter["kind"] == "photomaker" and "identity_path" not in adapter
-    group_lr = GROUP_LR["text" if text else adapter.get("encoder") or adapter["version"]]
-    return {
-        "output": output,
-        "data": {"dataset": dataset, "holdout": 0.3, "references": [2, 4], "drop": DROP[adapter["kind"]]},
-        "base": {"face": "open"},
-        "adapter": adapter,
-        "optim": {
-            "lr": 2e-3,
-            "group_lr": group_lr,
-            "warmup_steps": 30,
-            "schedule": "cosine",
-            "weight_decay": 0.0,
-        },
-        "loss": {"zero_terminal_snr": True},
-        "loop": {
-            "steps": steps,
-            "batch_size": 8,
-            "train_unet": True,
-            "fit_vae_steps": 200,
-            "gauges_every": max(1, steps // 4),
-            "gauge_samples": 56,
-            "log_every": 50,
-            "save_every": steps,
-        },
-        "samples": {"identities": 1, "steps": 1},
-    }
-
-
-def learn(adapter: dict[str, Any], dataset: str, output: str, steps: int) -> Curve:
-    """Train; the gauges' lines of its log. SystemExit for a run that was stopped: half a curve is not kept."""
+def learn(name: str, dataset: str, folder: Path, steps: int) -> tuple[Curve, float]:
+    """Train; the gauges' lines of its log, CPU minutes. SystemExit for a run that was stopped: no half curves."""
     from train.config import TrainRun
     from train.log import read_metrics
     from train.run import train
 
-    run = TrainRun.model_validate(settings(adapter, dataset, output, steps))
-    code = train(run)
+    began, output = time.process_time(), folder / name
+    code = train(TrainRun.model_validate(settings(SYSTEMS[name], dataset, str(output), steps)))
     assert code == 0, f"training ended with {code}"
-    lines = [line for line in read_metrics(Path(output)) if "gauge/loss" in line]
+    lines = [line for line in read_metrics(output) if "gauge/loss" in line]
     if lines[-1]["step"] < steps:
         raise SystemExit(f"stopped after step {lines[-1]['step']} of {steps}")
-    return lines
+    return lines, (time.process_time() - began) / 60
 
 
 def row(name: str, last: dict[str, Any], minutes: float) -> str:
-    low, high = last["gauge/swap_gap_low"], last["gauge/swap_gap_high"]
-    numbers = f"{last['gauge/loss']:.4f} | {last['gauge/swap_gap']:+.4f} | {low:+.4f} to {high:+.4f}"
-    return f"| {name} | {last['step']} | {minutes:.1f} | {numbers} | {last['gauge/collapse']:.2f} |"
+    gap, interval = _gap(last, "swap_gap")
+    look, pose = (" ".join(_gap(last, f"swap_gap_{part}")) for part in ("look", "pose"))
+    collapse = "—" if last["gauge/collapse"] is None else f"{last['gauge/collapse']:.2f}"
+    numbers = [f"{last['gauge/loss']:.4f}", gap, interval[1:-1], look, pose, collapse]
+    return " | ".join([f"| {name}", str(last["step"]), f"{minutes:.1f}", *numbers]) + " |"
+
+
+def _gap(last: dict[str, Any], name: str) -> tuple[str, ...]:
+    """A gap and its interval in brackets; a dash for what the system has not."""
+    gap, low, high = (last.get(f"gauge/{name}{end}") for end in ("", "_low", "_high"))
+    return ("—",) if gap is None else (f"{gap:+.4f}", f"({low:+.4f} to {high:+.4f})")
 
 
 def plot(curves: dict[str, Curve], path: Path) -> None:
-    """Swap gap with its interval, and collapse, over steps."""
+    """Swap gap with its interval, and collapse where a system has one, over steps."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (gap, collapse) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name, lines in curves.items():
+    figure, (gap, collapse) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for number, (name, lines) in enumerate(curves.items()):
         steps = [line["step"] for line in lines]
-        gap.plot(steps, [line["gauge/swap_gap"] for line in lines], label=name)
+        look = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+        gap.plot(steps, [line["gauge/swap_gap"] for line in lines], label=name, **look)
         bounds = ([line[f"gauge/swap_gap_{end}"] for line in lines] for end in ("low", "high"))
-        gap.fill_between(steps, *bounds, alpha=0.15)
-        collapse.plot(steps, [line["gauge/collapse"] for line in lines], label=name)
+        gap.fill_between(steps, *bounds, color=look["color"], alpha=0.1)
+        if lines[-1]["gauge/collapse"] is not None:
+            collapse.plot(steps, [line["gauge/collapse"] for line in lines], **look)
     gap.axhline(0, color="black", linewidth=0.8)
     collapse.axhline(0.9, color="black", linewidth=0.8, linestyle="--")
-    gap.set(title="swap gap on held-out photos, 95 % interval", xlabel="step", ylabel="loss, others − own references")
+    gap.set(title="swap gap on held-out photos, 95 % interval", xlabel="step", ylabel="loss, others − own")
     collapse.set(title="collapse: mean cosine between people", xlabel="step", ylim=(-0.3, 1.02))
-    gap.legend(fontsize=8)
+    figure.legend(loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=110)
 
 

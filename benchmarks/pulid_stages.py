@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learn import make_dataset
+from benchmarks.learn_data import make_dataset
 from benchmarks.shared_photos import default_folder
 
 PROMPTS = ["a photo of a man outdoors", "a photo of a woman in a dark room", "a portrait of a person by a window"]

@@ -5,6 +5,7 @@ Knows nothing of adapters: they install themselves into `Base.unet`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,12 @@ class Base:
     vae: Vae
     clip: ClipVision | None = None
     face: FaceEncoder | None = None
+    begin: Callable[[], Base] | None = None
+    """Makes this base once more, as a run begins with it; None: as `config` says."""
+
+    def untrained(self) -> Base:
+        """This base as it was before the first step, after a stop too."""
+        return load_base(self.config) if self.begin is None else self.begin()
 
     @property
     def family(self) -> Family:

@@ -3,13 +3,14 @@
 *Collapse* is the mean cosine of identity embeddings of different people (→ 1: all faces are the same to it). A
 *swap gap* is the loss with another person's references, or another photo's prompt part, minus the loss with the
 right ones, on the same noise (0: ignored). Draws are fixed, so that two measurements differ by the weights only.
-Its interval is over people: photos of one person are alike, and count together.
+Its interval is over people: photos of one person are alike, and count together. A method that is trained for one
+person has no references to swap: its runs are (`between_runs`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -68,20 +69,40 @@ class Gauges:
         return values
 
     def _losses(self, batch: Batch) -> Tensor:
-        """Unweighted loss of each sample [B], mean over its timesteps; float32 on the CPU."""
-        conditions = self._adapter.conditions(batch)
-        return torch.stack([self._step(batch, part).diffusion(conditions).cpu() for part in range(TIMESTEPS)]).mean(0)
-
-    def _step(self, batch: Batch, part: int) -> Step:
-        """Noise and timesteps depend on the place in the batch and on `part`, never on what stands there."""
-        places = range(len(batch))
-        length = int(self._base.schedule.config.num_train_timesteps) // TIMESTEPS
-        timesteps = part * length + self._draws.integers("gauge timestep", part, places, length)
-        noise = self._draws.normal("gauge noise", part, places, batch.latents.shape[1:])
-        return step_at(self._base, batch, self._draws, noise.to(self._base.device), timesteps.to(self._base.device))
+        return sample_losses(self._base, self._adapter, batch, self._draws)
 
     def _collapse(self) -> float | None:
         return collapse(self._adapter.identity_embeddings(self._right), self._right.identities)
+
+
+@torch.no_grad()
+def sample_losses(base: Base, adapter: Adapter, batch: Batch, draws: Draws) -> Tensor:
+    """Unweighted loss of each sample [B], mean over its timesteps; float32 on the CPU."""
+    conditions = adapter.conditions(batch)
+    steps = (_step(base, batch, draws, part) for part in range(TIMESTEPS))
+    return torch.stack([step.diffusion(conditions).cpu() for step in steps]).mean(0)
+
+
+def _step(base: Base, batch: Batch, draws: Draws, part: int) -> Step:
+    """Noise and timesteps depend on the place in the batch and on `part`, never on what stands there."""
+    places = range(len(batch))
+    length = int(base.schedule.config.num_train_timesteps) // TIMESTEPS
+    timesteps = part * length + draws.integers("gauge timestep", part, places, length)
+    noise = draws.normal("gauge noise", part, places, batch.latents.shape[1:])
+    return step_at(base, batch, draws, noise.to(base.device), timesteps.to(base.device))
+
+
+def between_runs(losses: Mapping[str, Tensor], identities: Sequence[str]) -> Tensor:
+    """Gap of each sample [B]: its mean loss under the runs of other people, minus that under its own person's run.
+
+    `losses`: person → `sample_losses` [B] of the run that was trained for them; two people at least, all in there.
+    """
+    people = list(losses)
+    table = torch.stack([losses[who] for who in people])
+    own = torch.tensor([[who == person for person in identities] for who in people])
+    assert len(people) > 1
+    assert own.any(0).all(), "a sample of somebody without a run"
+    return (table * ~own).sum(0) / (len(people) - 1) - (table * own).sum(0)
 
 
 def collapse(embeddings: Tensor, identities: Sequence[str]) -> float | None:

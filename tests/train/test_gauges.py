@@ -12,7 +12,7 @@ from train.adapters.settings import BolidSettings
 from train.base_models import load_base
 from train.data.draws import Draws
 from train.data.synthetic import Synthetic
-from train.gauges import Gauges, collapse, interval, with_other_part
+from train.gauges import Gauges, between_runs, collapse, interval, sample_losses, with_other_part
 
 
 @pytest.fixture
@@ -150,3 +150,21 @@ def test_bodies_and_poses_have_gaps_of_their_own():
     blind = Gauges(base, adapter, source, Draws(0), 4, "fp32").measure()
     assert blind["swap_gap_look"] == 0
     assert blind["swap_gap_pose"] != 0
+
+
+def test_between_runs_others_minus_own_on_the_same_sample():
+    """Of three runs; the second sample is the first person's too."""
+    losses = {"a": [1.0, 2.0, 9.0], "b": [4.0, 2.5, 5.0], "c": [2.0, 3.5, 8.0]}
+    gaps = between_runs({who: torch.tensor(row) for who, row in losses.items()}, ["a", "a", "b"])
+    assert gaps.tolist() == [3.0 - 1, 3.0 - 2, 8.5 - 5]
+    with pytest.raises(AssertionError, match="without a run"):
+        between_runs({who: torch.tensor(row) for who, row in losses.items()}, ["a", "a", "d"])
+
+
+def test_runs_that_are_the_same_have_no_gap_and_losses_are_the_gauges(gauges_of):
+    gauges, loop = gauges_of()
+    batch = loop.source.held_out(6)
+    losses = sample_losses(loop.base, loop.adapter, batch, loop.draws)
+    assert losses.shape == (6,)
+    assert float(losses.mean()) == gauges.measure()["loss"]
+    assert not between_runs(dict.fromkeys(batch.identities, losses), batch.identities).any()

@@ -17,6 +17,7 @@ from train.adapters.aggregation import Pooling, aggregator
 from train.adapters.attention import install_streams
 from train.adapters.body_encoder import VISIBLE, PoseTokens
 from train.adapters.picture_losses import PictureLosses
+from train.adapters.projections import FaceProjection
 from train.adapters.resampler import Resampler, resampler_dim
 from train.adapters.settings import AdapterSettings, BolidSettings
 from train.base_models import Base
@@ -39,7 +40,7 @@ class Bolid(Adapter):
         width = base.context_width
         dim = resampler_dim(width)
         with seeded(settings.seed):
-            self.face_proj = Resampler(base.face.width, dim, settings.depth, settings.tokens, width)
+            self.face_proj = FaceProjection(base.face.width, settings.tokens, width)
             self.body_proj = Resampler(base.clip.width, dim, settings.depth, settings.tokens, width)
             self.pose_proj = PoseTokens(width)
             self.aggregation = nn.ModuleDict(
@@ -100,7 +101,7 @@ class Bolid(Adapter):
         if embeddings.shape[1] > self.settings.max_references:
             most = self.settings.max_references
             raise InputError(f"adapter.max_references: {most}, but a sample has {embeddings.shape[1]} references")
-        tokens: Tensor = self.face_proj(embeddings.float()[:, :, None])
+        tokens: Tensor = self.face_proj(embeddings.float())
         return tokens
 
     def _looks(self, batch: Batch) -> Tensor:

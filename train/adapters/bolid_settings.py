@@ -49,7 +49,7 @@ class BolidSettings(PictureLossSettings):
 
     kind: Literal["bolid"] = "bolid"
     tokens: int = Field(16, ge=1, description="Tokens of a reference's face, and of its body's look.")
-    depth: int = Field(4, ge=1, description="Layers of both resamplers.")
+    depth: int = Field(4, ge=1, description="Layers of the resampler of bodies.")
     aggregation: Aggregation = Field("concat", description="G: how several references become one condition.")
     self_attention: Literal["mean", "concat"] = Field(
         "mean", description="How `self_attention` ends; `concat`: one matrix over all slots, as its authors write."

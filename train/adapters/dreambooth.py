@@ -18,7 +18,7 @@ from train.adapters.adapter import Adapter, Conditions, Group, Needs
 from train.adapters.lora import add_lora
 from train.adapters.settings import AdapterSettings, DreamBoothSettings
 from train.adapters.words import trained_with, with_identifier
-from train.base_models import Base, load_base
+from train.base_models import Base
 from train.class_pictures import class_latents
 from train.data.batch import Batch
 from train.step import Step, Term
@@ -132,7 +132,7 @@ class DreamBooth(Adapter):
     @contextmanager
     def _untrained(self) -> Iterator[Base]:
         if self.lora is None:
-            yield load_base(self.base.config)
+            yield self.base.untrained()
             return
         self.base.unet.disable_adapters()
         try:
