@@ -76,8 +76,8 @@ def _copy_photos(folder: Path) -> None:
 
 
 def _encode(dataset: str) -> None:
-    from shards.features.encode import encode
     from shards.encoders.config import EncodeRun
+    from shards.features.encode import encode
 
     run = {"data": {"dataset": dataset}, "base": {"face": "open"}, "encode": {"features": FEATURES}}
     for _ in encode(EncodeRun.model_validate(run), _Silent()):
