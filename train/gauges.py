@@ -46,7 +46,7 @@ class Gauges:
         self._others = {
             "swap_gap": swapped,
             **({"swap_gap_look": swapped and with_other_bodies(held_out, swapped)} if needs.bodies else {}),
-            **({"swap_gap_pose": with_other_pose(held_out)} if needs.keypoints else {}),
+            **({"swap_gap_pose": with_other_pose(held_out)} if needs.pose else {}),
             **{f"swap_gap_{p}": with_other_part(held_out, p) for p in PARTS if p in {*needs.text, *needs.parts}},
         }
 

@@ -8,7 +8,7 @@ import torch
 from shards.encoders.config import BaseConfig
 from train.adapters import load_adapter
 from train.adapters.bolid import Bolid
-from train.adapters.settings import BolidSettings
+from train.adapters.settings import BolidLatentSettings, BolidSettings
 from train.base_models import load_base
 from train.data.draws import Draws
 from train.data.synthetic import Synthetic
@@ -150,6 +150,15 @@ def test_bodies_and_poses_have_gaps_of_their_own():
     blind = Gauges(base, adapter, source, Draws(0), 4, "fp32").measure()
     assert blind["swap_gap_look"] == 0
     assert blind["swap_gap_pose"] != 0
+
+
+def test_a_pose_that_is_no_condition_has_no_gap():
+    base = load_base(BaseConfig(), clip=True)
+    adapter = load_adapter(BolidLatentSettings(), base)
+    source = Synthetic(base, type(adapter).needs(adapter.settings), Draws(0), 32)
+    values = Gauges(base, adapter, source, Draws(0), 2, "fp32").measure()
+    assert "swap_gap_look" in values
+    assert "swap_gap_pose" not in values
 
 
 def test_between_runs_others_minus_own_on_the_same_sample():

@@ -36,6 +36,9 @@ class Needs:
     """Face embeddings of the references."""
     bodies: bool = False
     keypoints: bool = False
+    """Of the picture wanted, and of the references."""
+    pose: bool = False
+    """With `keypoints`: those of the picture wanted are a condition, not only the measure of a loss."""
     text: tuple[str, ...] = ()
     """Parts of the caption wanted as encoded text (`Prompts.states`); an adapter that edits token ids wants none."""
     one_person: bool = False

@@ -54,7 +54,14 @@ class Bolid(Adapter):
     @classmethod
     def needs(cls, settings: AdapterSettings) -> Needs:
         return Needs(
-            references=True, clip=True, clip_states=(), face=True, bodies=True, keypoints=True, text=("general",)
+            references=True,
+            clip=True,
+            clip_states=(),
+            face=True,
+            bodies=True,
+            keypoints=True,
+            pose=True,
+            text=("general",),
         )
 
     def groups(self) -> list[Group]:
