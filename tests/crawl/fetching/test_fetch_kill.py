@@ -97,7 +97,7 @@ def marked(monkeypatch):
     monkeypatch.setenv(*MARK.decode().split("="))
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=120):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it never came to that"
@@ -133,12 +133,14 @@ def kill_parent(site, targets, output, hits, delay_s):
     }
     with process.stdin as pipe:
         json.dump(job, pipe)
-    wait_for(lambda: len(site.hits) >= hits or process.poll() is not None)
-    time.sleep(delay_s)
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    wait_for(lambda: not fetchers(), seconds=5)
+    try:
+        wait_for(lambda: len(site.hits) >= hits or process.poll() is not None)
+        time.sleep(delay_s)
+        alive = process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not fetchers(), seconds=30)
     return alive
 
 
