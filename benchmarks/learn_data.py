@@ -80,11 +80,13 @@ def _encode(dataset: str) -> None:
     from shards.features.encode import encode
 
     run = {"data": {"dataset": dataset}, "base": {"face": "open"}, "encode": {"features": FEATURES}}
-    for _ in encode(EncodeRun.model_validate(run), _Silent()):
+    for _ in encode(EncodeRun.model_validate(run), Silent()):
         pass
 
 
-class _Silent:
+class Silent:
+    """Progress that nobody is told of."""
+
     def expect(self, stage: str, photos: int, /) -> None:
         pass
 

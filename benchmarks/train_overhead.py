@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.learn_data import Silent
 from crawl.output import Output
 from crawl.photo import bucket_of, identity_key, photo_key
 from shards.encoders.config import EncodeRun
@@ -171,15 +172,7 @@ def _encode(folder: str, size_px: int) -> None:
     run = EncodeRun.model_validate(
         {"data": {"dataset": folder, "size_px": size_px}, "encode": {"features": _FEATURES, "dtype": "float32"}}
     )
-    for _ in encode(run, _Silent()):
-        pass
-
-
-class _Silent:
-    def expect(self, stage: str, photos: int, /) -> None:
-        pass
-
-    def tick(self, stage: str, photos: int, /) -> None:
+    for _ in encode(run, Silent()):
         pass
 
 

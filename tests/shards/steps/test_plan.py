@@ -197,5 +197,8 @@ def test_an_address_of_no_machine_is_one_line(address):
 
 
 @pytest.mark.parametrize("address", ["auto", "local"])
-def test_what_ray_finds_itself_is_left_to_ray(address):
+def test_what_ray_finds_itself_is_left_to_ray(address, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket, "create_connection", lambda *where: asked.append(where))
     must_answer(address)
+    assert asked == []
